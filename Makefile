@@ -1,0 +1,70 @@
+# `make up` runs Tidings, `make test` proves it; both do their own set-up, and do it once: the stamps in .venv
+# remember what is installed, so a second run needs no network.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup up test bench chaos lint lock clean
+
+# The first interpreter that is new enough; give PYTHON=… to choose another one.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done || true)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+RUN_READY := $(VENV)/.stamp-run
+TEST_READY := $(VENV)/.stamp-test
+JARS_READY := broker/libs/.stamp
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(TEST_READY) $(JARS_READY) ## everything for running and for developing
+
+up: $(RUN_READY) $(JARS_READY) ## run everything on this machine (ARGS="--port 8081")
+	@exec $(BIN)/tidings up $(ARGS)
+
+test: setup ## set up everything, then lint, types, import contracts and every test
+	@scripts/prerequisites browser
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: $(TEST_READY) ## style, types and the import table
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config pyproject.toml
+
+bench: setup ## measure latency, start-up and memory (never a test)
+	$(BIN)/python -m bench $(ARGS)
+
+chaos: setup ## only the tests that kill processes
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+lock: $(TEST_READY) ## resolve the dependencies anew (UV=path of uv)
+	$(UV) pip compile --quiet --upgrade $(LOCK_FLAGS) pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet $(LOCK_FLAGS) --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what set-up and the tools made (never ./data)
+	rm -rf $(VENV) broker/libs broker/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+UV ?= uv
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+
+$(BIN)/python:
+	@scripts/prerequisites run
+	@PYTHON="$(PYTHON)"; "$${PYTHON:-python3}" -m venv $(VENV)
+
+$(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation --no-deps --no-index --editable .
+	@touch $@
+
+$(TEST_READY): requirements-dev.lock $(RUN_READY)
+	$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(JARS_READY): broker/pom.xml broker/archive
+	@scripts/prerequisites run
+	broker/archive
+	@touch $@

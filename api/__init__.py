@@ -1,0 +1,1 @@
+"""The gateway: WebSocket, HTTP, authentication and the web page."""

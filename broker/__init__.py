@@ -1,0 +1,1 @@
+"""The embedded single-node Apache Kafka for development and tests."""

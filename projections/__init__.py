@@ -1,0 +1,1 @@
+"""Pure apply and decide functions, and the SQL store that keeps their state."""

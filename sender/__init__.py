@@ -1,0 +1,1 @@
+"""The delivery queue, retries, and one file per channel."""

@@ -1,0 +1,1 @@
+"""Faust agents: thin shells, one processing step a file."""

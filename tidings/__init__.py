@@ -1,0 +1,1 @@
+"""The command line, settings and up: the one place that wires every room."""

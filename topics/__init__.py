@@ -1,0 +1,1 @@
+"""What is on the log: the topic catalogue, the events, the codec, provisioning."""

@@ -1,0 +1,1 @@
+"""Runs one alert program and speaks the alert protocol with it."""
