@@ -1,0 +1,119 @@
+"""Events to bytes and back: Avro single-object encoding (C3 01, fingerprint, body).
+
+Any version ever published is resolved to today's dataclass. A fingerprint that nobody knows is not a broken record (a newer writer may
+be at work during a rolling upgrade): it raises UnknownSchema, and the reader waits; bytes that can't be decoded raise Undecodable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import types
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from fastavro import schemaless_reader, schemaless_writer
+
+from topics import events
+from topics.events import Event
+from topics.schemas import Schema, all_schemas, newest_schemas, parse
+
+MAGIC = b"\xc3\x01"
+HEAD = 10
+
+
+class Undecodable(ValueError):
+    """These bytes are no event of ours; the message says why."""
+
+
+class UnknownSchema(LookupError):
+    """An event by a schema that this program has not seen: `fingerprint` (8 bytes)."""
+
+    def __init__(self, fingerprint: bytes) -> None:
+        super().__init__(f"no schema with fingerprint {fingerprint.hex()} is known here yet")
+        self.fingerprint = fingerprint
+
+
+_classes: dict[str, type[Event]] = {
+    name: c for name, c in vars(events).items() if isinstance(c, type) and issubclass(c, Event) and c is not Event
+}
+_writers: dict[bytes, Schema] = {s.fingerprint: s for s in all_schemas() if s.event in _classes}
+
+
+def event_types() -> dict[str, type[Event]]:
+    """Event name to its dataclass."""
+    return dict(_classes)
+
+
+def learn(schema_text: str) -> bool:
+    """Take in a schema found on the log; true if it is a version of an event known here."""
+    schema = parse(schema_text)
+    if schema.event not in _classes:
+        return False
+    _writers.setdefault(schema.fingerprint, schema)
+    return True
+
+
+def encode(event: Event) -> bytes:
+    """The record's value by the newest schema. Raises fastavro's errors for a value of the wrong type."""
+    schema = newest_schemas()[type(event).__name__]
+    out = io.BytesIO()
+    out.write(MAGIC + schema.fingerprint)
+    schemaless_writer(out, schema.parsed, _plain(event))
+    return out.getvalue()
+
+
+def decode(data: bytes) -> Event:
+    """The event in a record's value. Undecodable or UnknownSchema."""
+    if len(data) < HEAD or data[:2] != MAGIC:
+        msg = "not an Avro single-object encoding"
+        raise Undecodable(msg)
+    writer = _writers.get(data[2:HEAD])
+    if writer is None:
+        raise UnknownSchema(bytes(data[2:HEAD]))
+    reader = newest_schemas()[writer.event]
+    body = io.BytesIO(data)
+    body.seek(HEAD)
+    try:
+        fields = schemaless_reader(body, writer.parsed, None if writer is reader else reader.parsed)
+    except Exception as error:  # fastavro raises whatever the broken bytes lead it to
+        msg = f"broken body of {writer.event}: {type(error).__name__}"
+        raise Undecodable(msg) from error
+    if body.tell() != len(data):
+        msg = f"{len(data) - body.tell()} bytes too many after {writer.event}"
+        raise Undecodable(msg)
+    event: Event = _builder(_classes[writer.event])(fields)
+    return event
+
+
+def _plain(value: Any) -> Any:
+    """The dicts and lists that fastavro writes."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if hasattr(type(value), "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
+    return value
+
+
+@cache
+def _builder(cls: type) -> Callable[[dict[str, Any]], Any]:
+    """From fastavro's dict to the dataclass, nested ones included."""
+    convert: list[tuple[str, Callable[[Any], Any]]] = []
+    for name, hint in typing.get_type_hints(cls).items():
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not tuple:
+            continue
+        item = typing.get_args(hint)[0]
+        convert.append((name, _tuple_of(_builder(item)) if dataclasses.is_dataclass(item) else tuple))
+
+    def build(fields: dict[str, Any]) -> Any:
+        for name, make in convert:
+            fields[name] = make(fields[name])
+        return cls(**fields)
+
+    return build
+
+
+def _tuple_of(make: Callable[[dict[str, Any]], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda items: tuple(make(i) for i in items)

@@ -1,0 +1,185 @@
+"""Reading the log with asyncio: a group-less consumer, ranges of it, its end, its epoch.
+
+For readers that follow everything themselves (gateway, rebuilds, checks of positions). What can't be decoded is handed over as Broken,
+never skipped in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from topics.catalogue import SCHEMAS, Catalogue
+from topics.cluster import REQUEST_BYTES, Cluster
+from topics.codec import Undecodable, UnknownSchema, decode, learn
+from topics.events import Record, SchemaPublished, TopicOpened
+
+log = logging.getLogger(__name__)
+
+
+class Spot(NamedTuple):
+    """One partition, by the catalogue's name."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record whose bytes are no event of ours."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    reason: str
+
+
+def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
+    """From a client's message. UnknownSchema is raised: the reader has to wait for the schema."""
+    topic = catalogue.logical(message.topic)
+    try:
+        key = (message.key or b"").decode()
+        event = decode(message.value) if message.value is not None else None
+    except (Undecodable, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, Undecodable) else "the key is not UTF-8"
+        return Broken(topic, message.partition, message.offset, message.timestamp, message.key, message.value or b"", reason)
+    return Record(topic, message.partition, message.offset, message.timestamp, key, event)
+
+
+class LogReader:
+    """A group-less consumer of the catalogue's topics."""
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
+        self._cluster, self._catalogue = cluster, catalogue
+        self.consumer = AIOKafkaConsumer(
+            **cluster.for_aiokafka(),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=REQUEST_BYTES,
+            request_timeout_ms=20_000,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def start(self) -> None:
+        """Connect. KafkaError when the broker is away."""
+        await self.consumer.start()
+
+    async def stop(self) -> None:
+        """Close within 10 s, whatever the broker does."""
+        try:
+            await asyncio.wait_for(self.consumer.stop(), 10)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("a reader did not close in time error=%s", type(error).__name__)
+
+    def spots(self, topics: Iterable[str]) -> list[Spot]:
+        """All partitions of `topics`, as the catalogue declares them."""
+        known = self._catalogue.topics()
+        return [Spot(t, p) for t in topics for p in range(known[t].partitions)]
+
+    async def ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
+        """The offset after the last record of each."""
+        found = await self.consumer.end_offsets([self._tp(s) for s in spots])
+        return {self._spot(tp): offset for tp, offset in found.items()}
+
+    async def starts(self, spots: Iterable[Spot]) -> dict[Spot, int]:
+        """The first offset that is still there."""
+        found = await self.consumer.beginning_offsets([self._tp(s) for s in spots])
+        return {self._spot(tp): offset for tp, offset in found.items()}
+
+    async def seek(self, positions: dict[Spot, int]) -> None:
+        """Read exactly these partitions from these offsets on."""
+        self.consumer.assign([self._tp(s) for s in positions])
+        for spot, offset in positions.items():
+            self.consumer.seek(self._tp(spot), offset)
+
+    async def poll(self, timeout_ms: int = 500, limit: int | None = None) -> list[Any]:
+        """Messages of the next fetch, in order within each partition. OffsetOutOfRangeError if the position is off the log."""
+        got = await self.consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
+        return [m for messages in got.values() for m in messages]
+
+    async def records(self, timeout_ms: int = 500, limit: int | None = None) -> list[Record | Broken]:
+        """As `poll`, decoded; waits for schemas that are not known yet."""
+        return [await self.decoded(m) for m in await self.poll(timeout_ms, limit)]
+
+    async def decoded(self, message: Any) -> Record | Broken:
+        """One message as a record; learns the schema from the log, and waits for it if it is not there."""
+        while True:
+            try:
+                return to_record(self._catalogue, message)
+            except UnknownSchema as unknown:
+                await learn_schemas(self._cluster, self._catalogue)
+                try:
+                    return to_record(self._catalogue, message)
+                except UnknownSchema:
+                    log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", unknown.fingerprint.hex(), message.topic, message.offset)
+                    await asyncio.sleep(1)
+
+    async def epoch(self, spots: Iterable[Spot]) -> dict[Spot, str]:
+        """The id of each partition's TopicOpened; empty where the log's beginning is no longer kept. Moves the position."""
+        spots = list(spots)
+        starts = await self.starts(spots)
+        found = {s: "" for s in spots}
+        wanted = {s for s in spots if starts[s] == 0}
+        await self.seek(dict.fromkeys(wanted, 0))
+        while wanted:
+            for message in await self.poll(500):
+                spot = self._spot(TopicPartition(message.topic, message.partition))
+                if spot in wanted:
+                    wanted.discard(spot)
+                    self.consumer.pause(TopicPartition(message.topic, message.partition))
+                    record = await self.decoded(message)
+                    if isinstance(record, Record) and isinstance(record.event, TopicOpened):
+                        found[spot] = record.event.event_id
+        return found
+
+    async def range(self, spot: Spot, start: int, end: int) -> AsyncIterator[Record | Broken]:
+        """Records of one partition with start <= offset < end; compacted-away ones are missing."""
+        await self.seek({spot: start})
+        while start < end:
+            messages = await self.poll(500)
+            for message in messages:
+                if message.offset >= end:
+                    return
+                yield await self.decoded(message)
+            start = await self.consumer.position(self._tp(spot))
+
+    def _tp(self, spot: Spot) -> TopicPartition:
+        return TopicPartition(self._catalogue.physical(spot.topic), spot.partition)
+
+    def _spot(self, tp: TopicPartition) -> Spot:
+        return Spot(self._catalogue.logical(tp.topic), tp.partition)
+
+
+@asynccontextmanager
+async def reading(cluster: Cluster, catalogue: Catalogue) -> AsyncIterator[LogReader]:
+    """A reader for a while."""
+    reader = LogReader(cluster, catalogue)
+    try:
+        await reader.start()
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def learn_schemas(cluster: Cluster, catalogue: Catalogue) -> None:
+    """Take in every schema on the log."""
+    async with reading(cluster, catalogue) as reader:
+        spot = Spot(SCHEMAS, 0)
+        start, end = (await reader.starts([spot]))[spot], (await reader.ends([spot]))[spot]
+        await reader.seek({spot: start})
+        while start < end:
+            for message in await reader.poll(500):
+                record = to_record(catalogue, message)
+                if isinstance(record, Record) and isinstance(record.event, SchemaPublished):
+                    learn(record.event.schema)
+            start = await reader.consumer.position(reader._tp(spot))  # noqa: SLF001 - same module
