@@ -1,0 +1,37 @@
+// What happens to one notice: the browser's twin of the server's fold. Pure functions over frozen rows; the same rules serve
+// the events of the log and the commands that still wait for theirs, so an optimistic view can't differ in kind from a real one.
+
+const CHANGES = {
+  seen: (s, at) => ({ ...s, seen_at: s.seen_at ?? at }),
+  read: (s, at) => ({ ...s, read_at: s.read_at ?? at, seen_at: s.seen_at ?? at }), // read implies seen
+  unread: (s) => ({ ...s, read_at: null }),
+  archived: (s, at) => ({ ...s, archived_at: s.archived_at ?? at }),
+  unarchived: (s) => ({ ...s, archived_at: null }),
+  snoozed: (s, _at, until) => ({ ...s, snoozed_until: until ?? null }),
+  returned: (s) => ({ ...s, snoozed_until: null }),
+};
+
+/** The notice after a mark `as` made at `at` (RFC 3339); an unknown mark changes nothing, so that a newer server does no harm. */
+export function marked(notice, as, at, until) {
+  const change = CHANGES[as];
+  return change ? { ...notice, state: change(notice.state ?? {}, at, until) } : notice;
+}
+
+const present = (n) => !n.state?.archived_at && !n.state?.snoozed_until;
+export const isUnread = (n) => present(n) && !n.state?.read_at;
+export const isUnseen = (n) => present(n) && !n.state?.seen_at && !n.state?.read_at;
+
+export const TABS = {
+  all: { label: "All", state: undefined, holds: present },
+  unread: { label: "Unread", state: "unread", holds: isUnread },
+  archived: { label: "Archived", state: "archived", holds: (n) => Boolean(n.state?.archived_at) },
+};
+
+/** Milliseconds of the raise; text can't be compared, because "…05Z" and "…05.1Z" sort the wrong way round. */
+export const raisedAt = (n) => Date.parse(n.raised_at) || 0;
+export const newestFirst = (a, b) => raisedAt(b) - raisedAt(a) || (a.id < b.id ? 1 : -1);
+
+/** Unread and unseen after a command over rows of which only those in `covered` are touched: the change, not the sum. */
+export function difference(before, after) {
+  return { unread: isUnread(after) - isUnread(before), unseen: isUnseen(after) - isUnseen(before) };
+}
