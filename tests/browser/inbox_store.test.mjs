@@ -201,7 +201,7 @@ async function walk(seed, pageSize) {
     for (const p of pages) {
       const { pending, position } = p.view;
       if (pending || !position) continue;
-      if (pageSize > 300) p.agree(); else assert.deepEqual(p.view.counts, gateway.counts(Number(position.slice(1))));
+      if (pageSize > 300) p.agree(p.view.status === "live"); else assert.deepEqual(p.view.counts, gateway.counts(Number(position.slice(1))));
       compared += 1;
     }
   }
