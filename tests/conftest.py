@@ -1,0 +1,43 @@
+"""What every test may ask for: one real Kafka for the whole run, and names of its own on it.
+
+With CI set a skipped test is a failed one: a test that can't run on a machine says why there, and nobody overlooks it.
+"""
+
+import os
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.embedded import EmbeddedBroker
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap servers of a real Kafka: the one at TIDINGS_KAFKA, or an embedded one in an empty directory."""
+    existing = os.environ.get("TIDINGS_KAFKA")
+    if existing:
+        yield existing
+        return
+    directory: Path = tmp_path_factory.mktemp("kafka")
+    with EmbeddedBroker(directory) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A prefix for topics and groups that no other test has: `t1b2c3d4e-`."""
+    return f"t{uuid.uuid4().hex[:8]}-"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns a skip into a failure where CI is set."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although CI is set: {report.longrepr}"
+    return report
