@@ -52,8 +52,8 @@ UV ?= uv
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 $(BIN)/python:
-	@scripts/prerequisites run
-	@PYTHON="$(PYTHON)"; "$${PYTHON:-python3}" -m venv $(VENV)
+	@PYTHON="$(PYTHON)" scripts/prerequisites run
+	@PYTHON="$(PYTHON)"; "$${PYTHON:-python3}" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes -r requirements.lock
