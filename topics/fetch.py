@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from topics.catalogue import SCHEMAS, Catalogue
+from topics.catalogue import DEAD_LETTERS, SCHEMAS, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import Undecodable, UnknownSchema, decode, learn
+from topics.dead_letters import DeadLetter, from_headers
 from topics.events import Record, SchemaPublished, TopicOpened
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,18 @@ class Broken:
     key: bytes | None
     value: bytes
     reason: str
+
+
+Item = Record | Broken | DeadLetter
+
+
+def to_item(catalogue: Catalogue, message: Any) -> Item:
+    """As `to_record`; what stands on `dead-letters` comes as DeadLetter."""
+    if message.headers and catalogue.logical(message.topic) == DEAD_LETTERS:
+        letter = from_headers(DEAD_LETTERS, message.partition, message.offset, message.timestamp, message.headers)
+        if letter is not None:
+            return letter
+    return to_record(catalogue, message)
 
 
 def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:

@@ -1,0 +1,246 @@
+"""The fold of `notice-requests`: from what an alert committed, or somebody asked for, to one notice for each person (rule 5).
+
+A commit counts only if its run is the newest start of its shard and its number the next: zombies, late copies and repeats change
+nothing. The audience of an open condition is kept, so that updates and the end reach exactly those who were told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from projections.outgoing import Outgoing, Refused
+from topics.catalogue import NOTICES
+from topics.events import (
+    AlertCommitted,
+    AlertMoved,
+    AlertStarted,
+    Effect,
+    Lane,
+    NoticeEnded,
+    NoticeRaised,
+    NoticeRequested,
+    NoticeResolved,
+    NoticeUpdated,
+    Record,
+)
+from topics.ids import derived_id, direct_notice_id
+from topics.json_text import members
+
+Audience = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The newest run of a shard, the number of its last accepted commit, and the parts of a split commit that wait."""
+
+    run: int
+    number: int
+    shards: int
+    held: tuple[AlertCommitted, ...] = ()
+
+
+@dataclass(slots=True)
+class Desk:
+    """What `apply` needs: runs by (alert, shard), -1 for the alert's number of shards; audiences by (source, key)."""
+
+    runs: dict[tuple[str, int], Run] = field(default_factory=dict)
+    conditions: dict[tuple[str, str], Audience] = field(default_factory=dict)
+    touched: set[tuple[str, str]] = field(default_factory=set)
+
+
+def apply(desk: Desk, record: Record) -> list[Outgoing]:
+    """Fold one record; the notices that have to be said because of it. Refused for an event that has no place on this topic."""
+    match record.event:
+        case AlertStarted() as e:
+            layout = desk.runs.get((e.alert, -1))
+            if e.shards == (layout.shards if layout else 1):
+                desk.runs[e.alert, e.shard] = Run(record.offset, 0, e.shards)
+            return []
+        case AlertMoved() as e:
+            for alert, shard in list(desk.runs):
+                if alert == e.alert:
+                    desk.runs[alert, shard] = Run(-1, 0, e.shards)
+            desk.runs[e.alert, -1] = Run(-1, 0, e.shards)
+            return []
+        case AlertCommitted() as e:
+            return _committed(desk, record, e)
+        case NoticeRequested() as e:
+            return _requested(desk, record, e)
+        case NoticeResolved() as e:
+            return _ended(desk, record, (f"direct:{e.subject}", e.key), b"")
+        case _:
+            msg = f"{type(record.event).__name__} has no place on notice-requests"
+            raise Refused(msg)
+
+
+def conditions_of(record: Record) -> list[tuple[str, str]]:
+    """The (source, key) pairs that `apply` of this record looks at."""
+    match record.event:
+        case AlertCommitted() as e:
+            return [(f"alert:{e.alert}", effect.key) for effect in e.effects]
+        case NoticeRequested() as e if e.key is not None:
+            return [(f"direct:{e.subject}", e.key)]
+        case NoticeResolved() as e:
+            return [(f"direct:{e.subject}", e.key)]
+    return []
+
+
+def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
+    run = desk.runs.get((e.alert, e.shard))
+    if run is None or run.run != e.run or run.number + 1 != e.number:
+        return []
+    held = (*run.held, e)
+    desk.runs[e.alert, e.shard] = Run(run.run, e.number, run.shards, held if e.more else ())
+    if e.more:
+        return []
+    out: list[Outgoing] = []
+    for index, effect in enumerate(effect for part in held for effect in part.effects):
+        out += _effect(desk, record, e.alert, effect, index)
+    return out
+
+
+def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) -> list[Outgoing]:
+    at = (f"alert:{alert}", effect.key)
+    if effect.op == "resolve":
+        return _ended(desk, record, at, members(effect.body.decode()).get("notice", "").encode())
+    text = members(effect.body.decode())["notice"].encode()
+    if effect.op == "update":
+        return [_updated(record, user, notice_id, effect, index, text) for user, notice_id in desk.conditions.get(at, ())]
+    if effect.op == "raise":
+        if at in desk.conditions:
+            return []
+        told = receivers(effect.lanes)
+        desk.conditions[at] = tuple((user, effect.notice_id) for user, _, _ in told)
+        desk.touched.add(at)
+    else:
+        told = receivers(effect.lanes)
+    return [
+        _raised(
+            record,
+            user,
+            effect.notice_id,
+            inbox=inbox,
+            lanes=lanes,
+            kind="condition" if effect.op == "raise" else "event",
+            alert=alert,
+            config_id=effect.config_id,
+            key=effect.key,
+            entity=(effect.entity_type, effect.entity_id),
+            severity=effect.severity,
+            forward=effect.forward,
+            body=text,
+        )
+        for user, inbox, lanes in told
+    ]
+
+
+def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]:
+    told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
+    named = [(user, inbox, lanes, direct_notice_id(e.subject, e.request_key, user)) for user, inbox, lanes in told]
+    if e.key is not None:
+        at = (f"direct:{e.subject}", e.key)
+        if at in desk.conditions:
+            return []
+        desk.conditions[at] = tuple((user, notice_id) for user, _, _, notice_id in named)
+        desk.touched.add(at)
+    return [
+        _raised(
+            record,
+            user,
+            notice_id,
+            inbox=inbox,
+            lanes=lanes,
+            kind="direct",
+            alert=None,
+            config_id=None,
+            key=e.key,
+            entity=(e.entity_type, e.entity_id),
+            severity=e.severity,
+            forward=e.forward,
+            body=e.body,
+        )
+        for user, inbox, lanes, notice_id in named
+    ]
+
+
+def receivers(lanes: tuple[Lane, ...]) -> list[tuple[str, bool, tuple[Lane, ...]]]:
+    """Who gets a notice of their own: (user, reads an inbox, that user's forwards); raw addresses go by `channel:address`."""
+    people: dict[str, list[Lane]] = {}
+    places: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        if lane.kind == "recipient":
+            mine = people.setdefault(lane.value, [])
+            if lane.channel != "inbox":
+                mine.append(lane)
+        else:
+            places.setdefault(f"{lane.channel}:{lane.value}", []).append(lane)
+    return [(u, True, tuple(found)) for u, found in people.items()] + [(a, False, tuple(found)) for a, found in places.items()]
+
+
+def _raised(
+    record: Record,
+    user: str,
+    notice_id: str,
+    *,
+    inbox: bool,
+    lanes: tuple[Lane, ...],
+    kind: str,
+    alert: str | None,
+    config_id: str | None,
+    key: str | None,
+    entity: tuple[str | None, str | None],
+    severity: str,
+    forward: str,
+    body: bytes,
+) -> Outgoing:
+    event = NoticeRaised(
+        event_id=derived_id("raised", notice_id, user),
+        **_source(record),
+        notice_id=notice_id,
+        user=user,
+        inbox=inbox,
+        kind=kind,
+        alert=alert,
+        config_id=config_id,
+        key=key,
+        entity_type=entity[0],
+        entity_id=entity[1],
+        severity=severity,
+        lanes=lanes,
+        forward=forward,
+        body=body,
+    )
+    return Outgoing(NOTICES, user, event)
+
+
+def _updated(record: Record, user: str, notice_id: str, effect: Effect, index: int, text: bytes) -> Outgoing:
+    event = NoticeUpdated(
+        event_id=derived_id("updated", notice_id, user, record.partition, record.offset, index),
+        **_source(record),
+        notice_id=notice_id,
+        user=user,
+        cause_offset=record.offset,
+        cause_index=index,
+        severity=effect.severity,
+        push=True,
+        body=text,
+    )
+    return Outgoing(NOTICES, user, event)
+
+
+def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> list[Outgoing]:
+    audience = desk.conditions.pop(at, ())
+    desk.touched.add(at)
+    return [
+        Outgoing(
+            NOTICES,
+            user,
+            NoticeEnded(event_id=derived_id("ended", notice_id, user), **_source(record), notice_id=notice_id, user=user, body=body),
+        )
+        for user, notice_id in audience
+    ]
+
+
+def _source(record: Record) -> dict[str, object]:
+    """Derived events say who spoke first and what they come from, so that every rebuild would write the same bytes."""
+    return {"producer": record.event.producer, "occurred_at": record.event.occurred_at, "caused_by": (record.cause,)}  # type: ignore[union-attr]

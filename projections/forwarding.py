@@ -1,0 +1,221 @@
+"""What waits for a notice, how a Due asks, how an answer is decided and what reading it back does (rules 2, 4, 5, 8).
+
+Read before the Due that delivers: never forwarded. Read after it: forwarded. `decide` may look at anything, so its answer counts only
+once it stands on the log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from projections.outgoing import Outgoing
+from topics.catalogue import DELIVERIES, NOTICES
+from topics.events import Cause, Decided, DeliveryCancelled, DeliveryRequested, Due, Lane, Record
+from topics.ids import derived_id
+from topics.json_text import dumps, joined, members
+
+if TYPE_CHECKING:
+    from projections.notices import Notice
+
+DELIVERY_DEADLINE_MS = 24 * 3_600_000
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing that waits. `number` grows whenever it is set anew; `asked_*` is what its partition said at the Due."""
+
+    what: str
+    step: str
+    channel: str
+    kind: str
+    value: str
+    due_at: int
+    number: int = 0
+    state: str = "waiting"
+    reason: str = ""
+    asked_offset: int | None = None
+    asked_at: int | None = None
+    asked_preferences: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An asked step with what it needs to be decided; `recipient` is the recipient's body text, null where there is none."""
+
+    user: str
+    notice_id: str
+    partition: int
+    alert: str | None
+    severity: str
+    step: Step
+    recipient: str | None
+
+
+def steps_of(lanes: tuple[Lane, ...], raised_at: int) -> dict[str, Step]:
+    """The forwards of a new notice; `due_at` = log time of NoticeRaised + delay."""
+    return {
+        f"forward/{lane.step}": Step("forward", lane.step, lane.channel, lane.kind, lane.value, raised_at + lane.after_ms)
+        for lane in lanes
+        if lane.channel != "inbox"
+    }
+
+
+def ask(step: Step, due: Due, record: Record, preferences: str) -> bool:
+    """Whether this Due counts: the current number, not before its time. Then the question stands, with what stood before it."""
+    if step.state != "waiting" or due.number != step.number or record.timestamp < step.due_at:
+        return False
+    step.state = "asked"
+    step.asked_offset, step.asked_at, step.asked_preferences = record.offset, record.timestamp, preferences
+    return True
+
+
+def stop(notice: Notice, record: Record, reason: str) -> list[Outgoing]:
+    """First read, archived or ended: what waits is over for good, what was asked is answered as it stood, what is being sent is recalled."""
+    if notice.stopped:
+        return []
+    notice.stopped = True
+    out = []
+    for step in notice.steps.values():
+        if step.what != "forward":
+            continue
+        if step.state == "waiting":
+            step.state, step.reason = "skipped", reason
+        elif step.state == "delivered":
+            out.append(_recall(notice, step, record, reason))
+    return out
+
+
+def snooze_step(notice: Notice, until: int) -> None:
+    """A snooze sets anew what waits; what is asked already only keeps the later time for a postponed answer (`hold`)."""
+    for step in notice.steps.values():
+        if step.what == "forward" and step.state == "waiting":
+            step.number, step.due_at = step.number + 1, max(step.due_at, until)
+    old = notice.steps.get("snooze/")
+    notice.steps["snooze/"] = Step("snooze", "", "inbox", "recipient", notice.user, until, number=old.number + 1 if old else 1)
+
+
+def answer(notice: Notice, step: Step, decided: Decided, record: Record) -> list[Outgoing]:
+    """The decision was read back: only now it has effects."""
+    if decided.answer == "deliver":
+        step.state, step.reason = "delivered", decided.reason
+        request = _request(notice, step, decided, record)
+        return [request]
+    if decided.answer == "postpone" and not notice.stopped:
+        step.number, step.due_at, step.state, step.reason = (
+            step.number + 1,
+            max(decided.until or 0, notice.hold),
+            "waiting",
+            decided.reason,
+        )
+        return []
+    step.state, step.reason = "skipped", decided.reason if decided.answer == "skip" else "stopped"
+    return []
+
+
+def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
+    """The answer to an asked step, with all it looked at. Pure: the same question and looks give the same answer."""
+    step = question.step
+    preferences = json.loads(step.asked_preferences or "{}")
+    defaults = json.loads(question.recipient or "{}")
+    address = step.value if step.kind == "address" else _address(defaults, step.channel)
+    looked_at = {"preferences": preferences, "address": address, "asked_at": step.asked_at}
+    if _opted_out(preferences or defaults.get("preferences") or {}, question.alert, step.channel):
+        reply, reason = "skip", "opt_out"
+    elif not address:
+        reply, reason = "skip", "no_address"
+    else:
+        reply, reason = "deliver", "unread"
+    name = str(defaults.get("name") or "") if step.kind == "recipient" else ""
+    event = Decided(
+        event_id=decided_id(question.user, question.notice_id, step),
+        producer=producer,
+        occurred_at=occurred_at,
+        caused_by=(Cause(due_id(question.user, question.notice_id, step), NOTICES, question.partition, step.asked_offset or 0),),
+        user=question.user,
+        notice_id=question.notice_id,
+        what=step.what,
+        step=step.step,
+        number=step.number,
+        answer=reply,
+        reason=reason,
+        until=None,
+        body=dumps(
+            {"address": address, "name": name, "deadline_at": (step.asked_at or 0) + DELIVERY_DEADLINE_MS, "looked_at": looked_at}
+        ).encode(),
+    )
+    return Outgoing(NOTICES, question.user, event)
+
+
+def decided_id(user: str, notice_id: str, step: Step) -> str:
+    """The id of the decision on one question: notice, user, step, number."""
+    return derived_id("decided", notice_id, user, step.what, step.step, step.number)
+
+
+def due_id(user: str, notice_id: str, step: Step) -> str:
+    """The id of the Due for what waits under this number and time."""
+    return derived_id("due", notice_id, user, step.what, step.step, step.number, step.due_at)
+
+
+def delivery_id(user: str, notice_id: str, step: Step) -> str:
+    """The one delivery that an answered question asks for."""
+    return derived_id("delivery", notice_id, user, step.what, step.step, step.number)
+
+
+def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Outgoing:
+    said: dict[str, Any] = json.loads(decided.body)
+    identity = delivery_id(notice.user, notice.notice_id, step)
+    text = members(notice.body)
+    content = {
+        "address": dumps(said.get("address")),
+        "name": dumps(said.get("name") or ""),
+        "severity": dumps(notice.severity),
+        "alert": dumps(notice.alert),
+        "notice_id": dumps(notice.notice_id),
+        "user": dumps(notice.user),
+        "raised_at": str(notice.raised_at),
+        **{k: text[k] for k in ("title", "text", "link", "data") if k in text},
+    }
+    event = DeliveryRequested(
+        event_id=derived_id("requested", identity),
+        producer=decided.producer,
+        occurred_at=decided.occurred_at,
+        caused_by=(record.cause,),
+        delivery_id=identity,
+        user=notice.user,
+        notice_id=notice.notice_id,
+        step=step.step,
+        channel=step.channel,
+        message_id=f"<{identity}@tidings>",
+        deadline_at=int(said["deadline_at"]),
+        body=joined(content).encode(),
+    )
+    return Outgoing(DELIVERIES, notice.user, event)
+
+
+def _recall(notice: Notice, step: Step, record: Record, reason: str) -> Outgoing:
+    event = record.event
+    identity = delivery_id(notice.user, notice.notice_id, step)
+    cancelled = DeliveryCancelled(
+        event_id=derived_id("cancelled", identity),
+        producer=event.producer if event else "",
+        occurred_at=event.occurred_at if event else 0,
+        caused_by=(record.cause,),
+        delivery_id=identity,
+        user=notice.user,
+        notice_id=notice.notice_id,
+        reason=reason,
+    )
+    return Outgoing(DELIVERIES, notice.user, cancelled)
+
+
+def _address(recipient: dict[str, Any], channel: str) -> str:
+    addresses = recipient.get("addresses")
+    return str(addresses.get(channel) or "") if isinstance(addresses, dict) else ""
+
+
+def _opted_out(preferences: dict[str, Any], alert: str | None, channel: str) -> bool:
+    per_alert = (preferences.get("alerts") or {}).get(alert or "") or {}
+    per_channel = (preferences.get("channels") or {}).get(channel)
+    return per_alert.get(channel) is False or per_channel is False or (isinstance(per_channel, dict) and per_channel.get("enabled") is False)

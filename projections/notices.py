@@ -1,0 +1,247 @@
+"""The fold of the `notices` topic: everybody's notices, what waits for them, and the answers that were read back.
+
+`apply` uses only the record and what stands before it on its own partition (rule 2): no clock, no settings, no other topic. The worker
+runs it over rows, the gateway runs the same function over one user's notices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from projections.forwarding import Step, answer, ask, snooze_step, steps_of, stop
+from projections.outgoing import Outgoing, Refused
+from topics.events import (
+    Decided,
+    Due,
+    NoticeEnded,
+    NoticeMarked,
+    NoticeRaised,
+    NoticeUpdated,
+    PreferencesChanged,
+    Record,
+)
+
+MARKS = ("seen", "read", "unread", "archived", "unarchived", "snoozed")
+
+
+@dataclass(slots=True)
+class Notice:
+    """One user's notice. `version` is the position of the newest update; `hold` the latest snooze ever asked for."""
+
+    user: str
+    notice_id: str
+    raised_offset: int
+    raised_at: int
+    changed_offset: int
+    inbox: bool
+    kind: str
+    alert: str | None
+    config_id: str | None
+    key: str | None
+    entity_type: str | None
+    entity_id: str | None
+    severity: str
+    forward: str
+    body: str
+    version: tuple[int, int] = (-1, -1)
+    seen_at: int | None = None
+    read_at: int | None = None
+    archived_at: int | None = None
+    snoozed_until: int | None = None
+    hold: int = 0
+    ended_at: int | None = None
+    stopped: bool = False
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether it stands in the inbox now: neither archived nor snoozed."""
+        return self.inbox and self.archived_at is None and self.snoozed_until is None
+
+    @property
+    def unread(self) -> bool:
+        """Counted as unread."""
+        return self.open and self.read_at is None
+
+    @property
+    def unseen(self) -> bool:
+        """Counted as unseen (the badge)."""
+        return self.open and self.seen_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a record changed, for those who watch: `op` as in the live protocol; empty `ids` where the record changed nothing."""
+
+    op: str
+    user: str
+    ids: tuple[str, ...]
+    cmd: str | None = None
+
+
+@dataclass(slots=True)
+class Box:
+    """What `apply` needs of a partition: (user, notice id) to notice, commands already taken, preferences, records that came early."""
+
+    notices: dict[tuple[str, str], Notice] = field(default_factory=dict)
+    commands: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    preferences: dict[str, str] = field(default_factory=dict)
+    early: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
+    touched: set[tuple[str, str]] = field(default_factory=set)
+
+
+def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
+    """Fold one record; what has to be said because of it, and what changed. Refused for an event that has no place on this topic."""
+    e = record.event
+    match e:
+        case NoticeRaised():
+            return _raised(box, record, e)
+        case NoticeMarked():
+            return _marked(box, record, e)
+        case PreferencesChanged():
+            if _first_time(box, record, e.user, e.cmd):
+                box.preferences[e.user] = e.body.decode()
+            return [], None
+        case NoticeUpdated() | NoticeEnded() | Due() | Decided():
+            notice = box.notices.get((e.user, e.notice_id))
+            if notice is None:
+                if not isinstance(e, Due):
+                    box.early.setdefault((e.user, e.notice_id), []).append(record)
+                return [], None
+            return _later(box, notice, record)
+        case _:
+            msg = f"{type(e).__name__} has no place on notices"
+            raise Refused(msg)
+
+
+def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], Change | None]:
+    key = (e.user, e.notice_id)
+    if key in box.notices:
+        return [], None
+    notice = Notice(
+        user=e.user,
+        notice_id=e.notice_id,
+        raised_offset=record.offset,
+        raised_at=record.timestamp,
+        changed_offset=record.offset,
+        inbox=e.inbox,
+        kind=e.kind,
+        alert=e.alert,
+        config_id=e.config_id,
+        key=e.key,
+        entity_type=e.entity_type,
+        entity_id=e.entity_id,
+        severity=e.severity,
+        forward=e.forward,
+        body=e.body.decode(),
+        steps=steps_of(e.lanes, record.timestamp),
+    )
+    box.notices[key] = notice
+    box.touched.add(key)
+    out: list[Outgoing] = []
+    for kept in box.early.pop(key, []):  # said before their NoticeRaised: taken now, in their order
+        if isinstance(kept.event, Decided):
+            box.early.setdefault(key, []).append(kept)
+        else:
+            out += _later(box, notice, kept)[0]
+    notice.changed_offset = record.offset
+    return out, Change("raised", e.user, (e.notice_id,))
+
+
+def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Change | None]:
+    """A record about a notice that is there."""
+    e = record.event
+    key = (notice.user, notice.notice_id)
+    box.touched.add(key)
+    match e:
+        case NoticeUpdated():
+            if (e.cause_offset, e.cause_index) <= notice.version:
+                return [], None
+            notice.version = (e.cause_offset, e.cause_index)
+            notice.severity, notice.body, notice.changed_offset = e.severity, e.body.decode(), record.offset
+            return [], Change("updated", notice.user, (notice.notice_id,))
+        case NoticeEnded():
+            if notice.ended_at is not None:
+                return [], None
+            notice.ended_at, notice.changed_offset = record.timestamp, record.offset
+            return stop(notice, record, "ended"), Change("ended", notice.user, (notice.notice_id,))
+        case Due(what="snooze"):
+            step = notice.steps.get("snooze/")
+            if step is None or not ask(step, e, record, ""):
+                return [], None
+            step.state, step.reason = "returned", ""
+            notice.snoozed_until, notice.changed_offset = None, record.offset
+            return [], Change("returned", notice.user, (notice.notice_id,))
+        case Due():
+            step = notice.steps.get(f"{e.what}/{e.step}")
+            if step is None or not ask(step, e, record, box.preferences.get(notice.user, "")):
+                return [], None
+            return _answered_already(box, notice, step), None
+        case Decided():
+            step = notice.steps.get(f"{e.what}/{e.step}")
+            if step is None or e.number < step.number:
+                return [], None
+            if (step.number, step.state) == (e.number, "asked"):
+                return answer(notice, step, e, record), None
+            if e.number > step.number or step.state == "waiting":  # only after a fault of the log: kept until its question is asked
+                box.early.setdefault(key, []).append(record)
+    return [], None
+
+
+def _answered_already(box: Box, notice: Notice, step: Step) -> list[Outgoing]:
+    key = (notice.user, notice.notice_id)
+    for kept in box.early.get(key, []):
+        e = kept.event
+        if isinstance(e, Decided) and (e.what, e.step, e.number) == (step.what, step.step, step.number):
+            box.early[key].remove(kept)
+            return answer(notice, step, e, kept)
+    return []
+
+
+def _marked(box: Box, record: Record, e: NoticeMarked) -> tuple[list[Outgoing], Change | None]:
+    if e.mark not in MARKS:
+        msg = f"a mark is one of {', '.join(MARKS)}, not {e.mark!r}"
+        raise Refused(msg)
+    if not _first_time(box, record, e.user, e.cmd):
+        return [], None
+    if e.up_to is None:
+        marked = [n for i in e.ids if (n := box.notices.get((e.user, i)))]
+    else:
+        marked = [n for (user, _), n in box.notices.items() if user == e.user and n.raised_offset < e.up_to]
+    out: list[Outgoing] = []
+    changed = []
+    for notice in marked:
+        before = (notice.seen_at, notice.read_at, notice.archived_at, notice.snoozed_until)
+        out += _mark(notice, record, e)
+        if before != (notice.seen_at, notice.read_at, notice.archived_at, notice.snoozed_until):
+            notice.changed_offset = record.offset
+            changed.append(notice.notice_id)
+        box.touched.add((notice.user, notice.notice_id))
+    return out, Change(e.mark, e.user, tuple(changed), e.cmd)
+
+
+def _mark(notice: Notice, record: Record, e: NoticeMarked) -> list[Outgoing]:
+    at = record.timestamp
+    match e.mark:
+        case "seen":
+            notice.seen_at = notice.seen_at or at
+        case "read":
+            notice.seen_at, notice.read_at = notice.seen_at or at, notice.read_at or at
+        case "unread":
+            notice.read_at = None
+        case "archived":
+            notice.seen_at, notice.archived_at = notice.seen_at or at, notice.archived_at or at
+        case "unarchived":
+            notice.archived_at = None
+        case "snoozed" if e.until is not None:
+            notice.snoozed_until, notice.hold = e.until, max(notice.hold, e.until)
+            snooze_step(notice, e.until)
+    return stop(notice, record, e.mark) if e.mark in ("read", "archived") else []
+
+
+def _first_time(box: Box, record: Record, user: str, cmd: str) -> bool:
+    """Rule 9: commands count once for (user, cmd)."""
+    if (user, cmd) in box.commands:
+        return False
+    box.commands[user, cmd] = (record.offset, record.timestamp)
+    return True

@@ -1,0 +1,331 @@
+"""The tables of the read models. A row is written by the events of one topic only; what two topics say of one thing stands in two tables.
+
+There are no migrations: another STAMP (raised with every change of a table or a fold) means that the rows are rebuilt from the log.
+Times are milliseconds of the log; texts that came as JSON stay text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+STAMP = 1
+
+metadata = MetaData()
+
+meta = Table(
+    "tidings_meta",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("stamp", Integer, nullable=False),
+    Column("generation", String, nullable=False),
+)
+
+# ------------------------------------------------------------------ where the log was read to (rules 1 and 7), what leaves (rule 3)
+positions = Table(
+    "positions",
+    metadata,
+    Column("topic", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("next", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),  # effects of the record at `next` that are in the outbox already
+    Column("half_id", String, nullable=False),  # that record's event id; empty when done is 0
+    Column("epoch", String, nullable=False),
+    PrimaryKeyConstraint("topic", "partition"),
+)
+
+trail = Table(
+    "trail",
+    metadata,
+    Column("topic", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "partition", "offset"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("lane_topic", String, nullable=False),
+    Column("lane_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("event_id", String, nullable=False, unique=True),
+    Column("topic", String, nullable=False),
+    Column("key", Text),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", Text),
+    PrimaryKeyConstraint("lane_topic", "lane_partition", "source_offset", "position"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("topic", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "partition", "offset", "hash"),
+)
+
+crashes = Table(
+    "crashes",
+    metadata,
+    Column("topic", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    PrimaryKeyConstraint("topic", "partition", "offset"),
+)
+
+# ------------------------------------------------------------------ commands: what was decided, in log order
+heads = Table(
+    "heads",
+    metadata,
+    Column("kind", String, nullable=False),
+    Column("subject_id", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    PrimaryKeyConstraint("kind", "subject_id"),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("proposal_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("subject_id", String, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("outcome", String, nullable=False),  # asked | accepted | version | exists | missing
+    Column("version", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("value", LargeBinary, nullable=False),  # the proposal, while it is asked
+)
+Index("proposals_asked", proposals.c.offset, sqlite_where=proposals.c.outcome == "asked", postgresql_where=proposals.c.outcome == "asked")
+
+# ------------------------------------------------------------------ alert-configs, recipients, alert-reports, entities
+alert_configs = Table(
+    "alert_configs",
+    metadata,
+    Column("config_id", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("name", String, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("proposed_at_offset", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("alert_configs_by_name", "name", "config_id"),
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("recipient_id", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("proposed_at_offset", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+alert_reports = Table(
+    "alert_reports",
+    metadata,
+    Column("alert", String, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("config_id", String, nullable=False),  # empty: about the program
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("alert", "shard", "config_id"),
+)
+
+entities = Table(
+    "entities",
+    metadata,
+    Column("entity_type", String, nullable=False),
+    Column("entity_id", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("op", String, nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("entity_type", "entity_id"),
+)
+
+# ------------------------------------------------------------------ notice-requests: chains, and the audience of what is open
+runs = Table(
+    "runs",
+    metadata,
+    Column("alert", String, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("shards", Integer, nullable=False),
+    Column("held", LargeBinary, nullable=False),  # the parts of a split commit that wait for the last one
+    PrimaryKeyConstraint("alert", "shard"),
+)
+
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("source", String, nullable=False),  # alert:<name> or direct:<subject>
+    Column("key", String, nullable=False),
+    Column("audience", Text, nullable=False),  # JSON: [[user, notice_id], …]
+    PrimaryKeyConstraint("source", "key"),
+)
+
+# ------------------------------------------------------------------ notices
+notices = Table(
+    "notices",
+    metadata,
+    Column("user_id", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("raised_offset", BigInteger, nullable=False),
+    Column("raised_at", BigInteger, nullable=False),
+    Column("changed_offset", BigInteger, nullable=False),
+    Column("inbox", Boolean, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("alert", String),
+    Column("config_id", String),
+    Column("key", Text),
+    Column("entity_type", String),
+    Column("entity_id", String),
+    Column("severity", String, nullable=False),
+    Column("forward", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("version_offset", BigInteger, nullable=False),
+    Column("version_index", Integer, nullable=False),
+    Column("seen_at", BigInteger),
+    Column("read_at", BigInteger),
+    Column("archived_at", BigInteger),
+    Column("snoozed_until", BigInteger),
+    Column("hold", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("stopped", Boolean, nullable=False),
+    PrimaryKeyConstraint("user_id", "notice_id"),
+    Index("notices_by_age", "user_id", "raised_offset"),
+    Index("notices_by_change", "user_id", "changed_offset"),
+)
+Index(
+    "notices_unread",
+    notices.c.user_id,
+    notices.c.raised_offset,
+    sqlite_where=notices.c.read_at.is_(None) & notices.c.archived_at.is_(None),
+    postgresql_where=notices.c.read_at.is_(None) & notices.c.archived_at.is_(None),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("user_id", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("what", String, nullable=False),  # forward | snooze
+    Column("step", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("state", String, nullable=False),  # waiting | asked | delivered | skipped | returned
+    Column("reason", String, nullable=False),
+    Column("asked_offset", BigInteger),
+    Column("asked_at", BigInteger),
+    Column("asked_preferences", Text),
+    PrimaryKeyConstraint("user_id", "notice_id", "what", "step"),
+)
+Index(
+    "steps_waiting",
+    steps.c.partition,
+    steps.c.due_at,
+    sqlite_where=steps.c.state == "waiting",
+    postgresql_where=steps.c.state == "waiting",
+)
+Index(
+    "steps_asked",
+    steps.c.partition,
+    steps.c.asked_offset,
+    sqlite_where=steps.c.state == "asked",
+    postgresql_where=steps.c.state == "asked",
+)
+
+early = Table(
+    "early",
+    metadata,
+    Column("user_id", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("user_id", "notice_id", "offset"),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("user_id", String, nullable=False),
+    Column("cmd", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("user_id", "cmd"),
+    Index("marks_by_age", "partition", "at"),
+)
+
+preferences = Table(
+    "preferences",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+# ------------------------------------------------------------------ deliveries: what is asked for, and what came of it
+delivery_requests = Table(
+    "delivery_requests",
+    metadata,
+    Column("delivery_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("step", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("message_id", String, nullable=False),
+    Column("deadline_at", BigInteger, nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("delivery_requests_by_notice", "notice_id", "user_id"),
+)
+
+delivery_results = Table(
+    "delivery_results",
+    metadata,
+    Column("delivery_id", String, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("outcome", String, nullable=False),  # waiting | sent | failed | cancelled
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)

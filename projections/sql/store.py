@@ -1,0 +1,131 @@
+"""One SQL database with the read models: SQLite in WAL mode, or PostgreSQL by URL.
+
+Readers get one REPEATABLE READ snapshot a transaction, so that rows and the position they hold for belong together. Writers take the
+write lock with their first statement.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.schema import Table
+
+from projections.sql.schema import STAMP, meta, metadata, positions
+
+BUSY_MS = 5_000
+
+
+class NewerRows(RuntimeError):
+    """The rows were written by a newer Tidings: this process has to end (an upgrade is under way)."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether `error` says that the database is locked or away, so that waiting and trying again is right."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+class Store:
+    """Opens the database and makes its tables. `url` is SQLAlchemy's."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._writer = _engine(url, write=True)
+        self._reader = _engine(url, write=False)
+
+    def prepare(self) -> str:
+        """Make the tables, wipe rows of an older stamp; the generation of the rows. NewerRows, SQLAlchemy's OperationalError."""
+        with self.writing() as tx:
+            if tx.dialect.name == "postgresql":
+                tx.execute(select(func.pg_advisory_xact_lock(7_249_001)))
+            metadata.create_all(tx)
+            row = tx.execute(select(meta.c.stamp, meta.c.generation)).first()
+            if row is not None and row.stamp == STAMP:
+                return str(row.generation)
+            if row is not None and row.stamp > STAMP:
+                msg = f"the database was written by a newer version (stamp {row.stamp}, this one knows {STAMP})"
+                raise NewerRows(msg)
+            return wipe(tx)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes; commits at the end, rolls back on any exception."""
+        with self._writer.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A REPEATABLE READ snapshot."""
+        with self._reader.begin() as tx:
+            yield tx
+
+    def close(self) -> None:
+        """Give the connections back to the system."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def wipe(tx: Connection) -> str:
+    """All rows go, the outbox too; a new generation. Everything is then rebuilt from the log (rule 7)."""
+    metadata.drop_all(tx)
+    metadata.create_all(tx)
+    generation = str(uuid.uuid4())
+    tx.execute(insert(meta).values(id=1, stamp=STAMP, generation=generation))
+    return generation
+
+
+def generation(tx: Connection) -> tuple[int, str]:
+    """Stamp and generation of the rows; (0, "") where there are none."""
+    row = tx.execute(select(meta.c.stamp, meta.c.generation)).first()
+    return (row.stamp, row.generation) if row else (0, "")
+
+
+def next_offsets(tx: Connection) -> dict[tuple[str, int], int]:
+    """(topic, partition) to the offset that the rows have not folded yet."""
+    return {(r.topic, r.partition): r.next for r in tx.execute(select(positions.c.topic, positions.c.partition, positions.c.next))}
+
+
+def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert, or replace the rows with the same primary key."""
+    if not rows:
+        return
+    statement: Any = _insert(tx, table)
+    keys = [c.name for c in table.primary_key.columns]
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+
+
+def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert; rows whose key is there already are left as they are."""
+    if rows:
+        statement: Any = _insert(tx, table)
+        tx.execute(statement.on_conflict_do_nothing(), rows)
+
+
+def _insert(tx: Connection, table: Table) -> Insert:
+    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _engine(url: str, *, write: bool) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, isolation_level="READ COMMITTED" if write else "REPEATABLE READ", pool_pre_ping=True, pool_size=4)
+    engine = create_engine(url, poolclass=QueuePool, pool_size=4, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # this module says BEGIN itself
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
