@@ -1,0 +1,1 @@
+"""Ways to the outside: one file is one channel."""
