@@ -35,7 +35,9 @@ class Head:
 
 def subject(proposal: Proposal) -> tuple[str, str]:
     """Kind and id of the thing that a proposal wants changed."""
-    return ("config", proposal.config_id) if isinstance(proposal, ConfigProposed) else ("recipient", proposal.recipient_id)
+    return (
+        ("config", proposal.config_id) if isinstance(proposal, ConfigProposed) else ("recipient", proposal.recipient_id)
+    )
 
 
 def decide(record: Record, proposal: Proposal, head: Head | None) -> tuple[str, Head | None, Outgoing]:
@@ -99,7 +101,13 @@ def _accepted(record: Record, p: Proposal, version: int) -> Outgoing:
             body=p.body,
         )
         return Outgoing(ALERT_CONFIGS, p.config_id, configured)
-    common = {"event_id": event_id, "producer": p.producer, "occurred_at": p.occurred_at, "caused_by": cause, "recipient_id": p.recipient_id}
+    common = {
+        "event_id": event_id,
+        "producer": p.producer,
+        "occurred_at": p.occurred_at,
+        "caused_by": cause,
+        "recipient_id": p.recipient_id,
+    }
     if p.op == "delete":
         return Outgoing(RECIPIENTS, p.recipient_id, RecipientDeleted(**common, version=version))  # type: ignore[arg-type]
     changed = RecipientChanged(**common, version=version, body_key=p.body_key, body=p.body)  # type: ignore[arg-type]

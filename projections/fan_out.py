@@ -7,6 +7,7 @@ nothing. The audience of an open condition is kept, so that updates and the end 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from projections.outgoing import Outgoing, Refused
 from topics.catalogue import NOTICES
@@ -89,6 +90,8 @@ def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
     run = desk.runs.get((e.alert, e.shard))
     if run is None or run.run != e.run or run.number + 1 != e.number:
         return []
+    for effect in e.effects:
+        said(effect)
     held = (*run.held, e)
     desk.runs[e.alert, e.shard] = Run(run.run, e.number, run.shards, held if e.more else ())
     if e.more:
@@ -102,10 +105,12 @@ def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
 def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) -> list[Outgoing]:
     at = (f"alert:{alert}", effect.key)
     if effect.op == "resolve":
-        return _ended(desk, record, at, members(effect.body.decode()).get("notice", "").encode())
-    text = members(effect.body.decode())["notice"].encode()
+        return _ended(desk, record, at, said(effect))
+    text = said(effect)
     if effect.op == "update":
-        return [_updated(record, user, notice_id, effect, index, text) for user, notice_id in desk.conditions.get(at, ())]
+        return [
+            _updated(record, user, notice_id, effect, index, text) for user, notice_id in desk.conditions.get(at, ())
+        ]
     if effect.op == "raise":
         if at in desk.conditions:
             return []
@@ -134,7 +139,23 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
     ]
 
 
+def said(effect: Effect) -> bytes:
+    """The notice's own part of what an alert said. Refused if there is none."""
+    try:
+        text = members(effect.body.decode())["notice"]
+        members(text)
+    except (ValueError, KeyError) as error:
+        msg = f"the body of {effect.op} {effect.key!r} holds no notice"
+        raise Refused(msg) from error
+    return text.encode()
+
+
 def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]:
+    try:
+        members(e.body.decode())
+    except ValueError as error:
+        msg = "the body is no JSON object"
+        raise Refused(msg) from error
     told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
     named = [(user, inbox, lanes, direct_notice_id(e.subject, e.request_key, user)) for user, inbox, lanes in told]
     if e.key is not None:
@@ -174,7 +195,9 @@ def receivers(lanes: tuple[Lane, ...]) -> list[tuple[str, bool, tuple[Lane, ...]
                 mine.append(lane)
         else:
             places.setdefault(f"{lane.channel}:{lane.value}", []).append(lane)
-    return [(u, True, tuple(found)) for u, found in people.items()] + [(a, False, tuple(found)) for a, found in places.items()]
+    return [(u, True, tuple(found)) for u, found in people.items()] + [
+        (a, False, tuple(found)) for a, found in places.items()
+    ]
 
 
 def _raised(
@@ -235,12 +258,20 @@ def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> list
         Outgoing(
             NOTICES,
             user,
-            NoticeEnded(event_id=derived_id("ended", notice_id, user), **_source(record), notice_id=notice_id, user=user, body=body),
+            NoticeEnded(
+                event_id=derived_id("ended", notice_id, user),
+                **_source(record),
+                notice_id=notice_id,
+                user=user,
+                body=body,
+            ),
         )
         for user, notice_id in audience
     ]
 
 
-def _source(record: Record) -> dict[str, object]:
+def _source(record: Record) -> dict[str, Any]:
     """Derived events say who spoke first and what they come from, so that every rebuild would write the same bytes."""
-    return {"producer": record.event.producer, "occurred_at": record.event.occurred_at, "caused_by": (record.cause,)}  # type: ignore[union-attr]
+    event = record.event
+    assert event is not None
+    return {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": (record.cause,)}

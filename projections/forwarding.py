@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from projections.outgoing import Outgoing
+from projections.outgoing import Outgoing, Refused
 from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Cause, Decided, DeliveryCancelled, DeliveryRequested, Due, Lane, Record
 from topics.ids import derived_id
@@ -56,7 +56,9 @@ class Question:
 def steps_of(lanes: tuple[Lane, ...], raised_at: int) -> dict[str, Step]:
     """The forwards of a new notice; `due_at` = log time of NoticeRaised + delay."""
     return {
-        f"forward/{lane.step}": Step("forward", lane.step, lane.channel, lane.kind, lane.value, raised_at + lane.after_ms)
+        f"forward/{lane.step}": Step(
+            "forward", lane.step, lane.channel, lane.kind, lane.value, raised_at + lane.after_ms
+        )
         for lane in lanes
         if lane.channel != "inbox"
     }
@@ -93,14 +95,16 @@ def snooze_step(notice: Notice, until: int) -> None:
         if step.what == "forward" and step.state == "waiting":
             step.number, step.due_at = step.number + 1, max(step.due_at, until)
     old = notice.steps.get("snooze/")
-    notice.steps["snooze/"] = Step("snooze", "", "inbox", "recipient", notice.user, until, number=old.number + 1 if old else 1)
+    notice.steps["snooze/"] = Step(
+        "snooze", "", "inbox", "recipient", notice.user, until, number=old.number + 1 if old else 1
+    )
 
 
 def answer(notice: Notice, step: Step, decided: Decided, record: Record) -> list[Outgoing]:
-    """The decision was read back: only now it has effects."""
+    """The decision was read back: only now it has effects. Refused for a body that is no decision's."""
     if decided.answer == "deliver":
-        step.state, step.reason = "delivered", decided.reason
         request = _request(notice, step, decided, record)
+        step.state, step.reason = "delivered", decided.reason
         return [request]
     if decided.answer == "postpone" and not notice.stopped:
         step.number, step.due_at, step.state, step.reason = (
@@ -117,11 +121,11 @@ def answer(notice: Notice, step: Step, decided: Decided, record: Record) -> list
 def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
     """The answer to an asked step, with all it looked at. Pure: the same question and looks give the same answer."""
     step = question.step
-    preferences = json.loads(step.asked_preferences or "{}")
-    defaults = json.loads(question.recipient or "{}")
+    preferences = _object(json.loads(step.asked_preferences or "{}"))
+    defaults = _object(json.loads(question.recipient or "{}"))
     address = step.value if step.kind == "address" else _address(defaults, step.channel)
     looked_at = {"preferences": preferences, "address": address, "asked_at": step.asked_at}
-    if _opted_out(preferences or defaults.get("preferences") or {}, question.alert, step.channel):
+    if _opted_out(preferences or _object(defaults.get("preferences")), question.alert, step.channel):
         reply, reason = "skip", "opt_out"
     elif not address:
         reply, reason = "skip", "no_address"
@@ -132,7 +136,9 @@ def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
         event_id=decided_id(question.user, question.notice_id, step),
         producer=producer,
         occurred_at=occurred_at,
-        caused_by=(Cause(due_id(question.user, question.notice_id, step), NOTICES, question.partition, step.asked_offset or 0),),
+        caused_by=(
+            Cause(due_id(question.user, question.notice_id, step), NOTICES, question.partition, step.asked_offset or 0),
+        ),
         user=question.user,
         notice_id=question.notice_id,
         what=step.what,
@@ -142,7 +148,12 @@ def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
         reason=reason,
         until=None,
         body=dumps(
-            {"address": address, "name": name, "deadline_at": (step.asked_at or 0) + DELIVERY_DEADLINE_MS, "looked_at": looked_at}
+            {
+                "address": address,
+                "name": name,
+                "deadline_at": (step.asked_at or 0) + DELIVERY_DEADLINE_MS,
+                "looked_at": looked_at,
+            }
         ).encode(),
     )
     return Outgoing(NOTICES, question.user, event)
@@ -164,10 +175,15 @@ def delivery_id(user: str, notice_id: str, step: Step) -> str:
 
 
 def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Outgoing:
-    said: dict[str, Any] = json.loads(decided.body)
+    try:
+        said: dict[str, Any] = json.loads(decided.body)
+        deadline_at = int(said["deadline_at"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = "the body is no decision's"
+        raise Refused(msg) from error
     identity = delivery_id(notice.user, notice.notice_id, step)
     text = members(notice.body)
-    content = {
+    content: dict[str, str] = {
         "address": dumps(said.get("address")),
         "name": dumps(said.get("name") or ""),
         "severity": dumps(notice.severity),
@@ -188,7 +204,7 @@ def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Ou
         step=step.step,
         channel=step.channel,
         message_id=f"<{identity}@tidings>",
-        deadline_at=int(said["deadline_at"]),
+        deadline_at=deadline_at,
         body=joined(content).encode(),
     )
     return Outgoing(DELIVERIES, notice.user, event)
@@ -216,6 +232,11 @@ def _address(recipient: dict[str, Any], channel: str) -> str:
 
 
 def _opted_out(preferences: dict[str, Any], alert: str | None, channel: str) -> bool:
-    per_alert = (preferences.get("alerts") or {}).get(alert or "") or {}
-    per_channel = (preferences.get("channels") or {}).get(channel)
-    return per_alert.get(channel) is False or per_channel is False or (isinstance(per_channel, dict) and per_channel.get("enabled") is False)
+    per_alert = _object(_object(preferences.get("alerts")).get(alert or ""))
+    per_channel = _object(preferences.get("channels")).get(channel)
+    return per_alert.get(channel) is False or per_channel is False or _object(per_channel).get("enabled") is False
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """What people write as preferences may have any shape; only objects say anything here."""
+    return value if isinstance(value, dict) else {}

@@ -20,6 +20,7 @@ from topics.events import (
     PreferencesChanged,
     Record,
 )
+from topics.json_text import members
 
 MARKS = ("seen", "read", "unread", "archived", "unarchived", "snoozed")
 
@@ -99,8 +100,9 @@ def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
         case NoticeMarked():
             return _marked(box, record, e)
         case PreferencesChanged():
+            wanted = _text(e.body)
             if _first_time(box, record, e.user, e.cmd):
-                box.preferences[e.user] = e.body.decode()
+                box.preferences[e.user] = wanted
             return [], None
         case NoticeUpdated() | NoticeEnded() | Due() | Decided():
             notice = box.notices.get((e.user, e.notice_id))
@@ -133,7 +135,7 @@ def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], 
         entity_id=e.entity_id,
         severity=e.severity,
         forward=e.forward,
-        body=e.body.decode(),
+        body=_text(e.body),
         steps=steps_of(e.lanes, record.timestamp),
     )
     box.notices[key] = notice
@@ -157,8 +159,8 @@ def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Ch
         case NoticeUpdated():
             if (e.cause_offset, e.cause_index) <= notice.version:
                 return [], None
+            notice.severity, notice.body, notice.changed_offset = e.severity, _text(e.body), record.offset
             notice.version = (e.cause_offset, e.cause_index)
-            notice.severity, notice.body, notice.changed_offset = e.severity, e.body.decode(), record.offset
             return [], Change("updated", notice.user, (notice.notice_id,))
         case NoticeEnded():
             if notice.ended_at is not None:
@@ -183,7 +185,9 @@ def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Ch
                 return [], None
             if (step.number, step.state) == (e.number, "asked"):
                 return answer(notice, step, e, record), None
-            if e.number > step.number or step.state == "waiting":  # only after a fault of the log: kept until its question is asked
+            if (
+                e.number > step.number or step.state == "waiting"
+            ):  # only after a fault of the log: kept until its question is asked
                 box.early.setdefault(key, []).append(record)
     return [], None
 
@@ -237,6 +241,17 @@ def _mark(notice: Notice, record: Record, e: NoticeMarked) -> list[Outgoing]:
             notice.snoozed_until, notice.hold = e.until, max(notice.hold, e.until)
             snooze_step(notice, e.until)
     return stop(notice, record, e.mark) if e.mark in ("read", "archived") else []
+
+
+def _text(body: bytes) -> str:
+    """A body as JSON text of an object. Refused if it is none."""
+    try:
+        text = body.decode()
+        members(text)
+    except ValueError as error:
+        msg = "the body is no JSON object"
+        raise Refused(msg) from error
+    return text
 
 
 def _first_time(box: Box, record: Record, user: str, cmd: str) -> bool:

@@ -64,12 +64,31 @@ class Catalogue:
         declared = [
             Topic(SCHEMAS, "fingerprint", ("SchemaPublished",), 1, compacted=True, keep_ms=0),
             Topic(DEAD_LETTERS, "as the record", (), 1),
-            Topic(CONTROLS, "id", ("SilenceSet", "SilenceEnded", "TokenRevoked"), 1, compacted=True, keep_ms=30 * DAY_MS),
-            Topic(COMMANDS, "id of the thing", ("ConfigProposed", "RecipientProposed", "ChangeRefused"), 1, keep_ms=30 * DAY_MS),
-            Topic(ALERT_CONFIGS, "config id", ("AlertConfigured", "AlertConfigDeleted"), 1, compacted=True, keep_ms=30 * DAY_MS),
-            Topic(RECIPIENTS, "user id", ("RecipientChanged", "RecipientDeleted"), 1, compacted=True, keep_ms=30 * DAY_MS),
+            Topic(
+                CONTROLS, "id", ("SilenceSet", "SilenceEnded", "TokenRevoked"), 1, compacted=True, keep_ms=30 * DAY_MS
+            ),
+            Topic(
+                COMMANDS,
+                "id of the thing",
+                ("ConfigProposed", "RecipientProposed", "ChangeRefused"),
+                1,
+                keep_ms=30 * DAY_MS,
+            ),
+            Topic(
+                ALERT_CONFIGS,
+                "config id",
+                ("AlertConfigured", "AlertConfigDeleted"),
+                1,
+                compacted=True,
+                keep_ms=30 * DAY_MS,
+            ),
+            Topic(
+                RECIPIENTS, "user id", ("RecipientChanged", "RecipientDeleted"), 1, compacted=True, keep_ms=30 * DAY_MS
+            ),
             *(
-                Topic(entity_topic(t), "entity id", ("EntityChanged",), spread, compacted=True, keep_ms=self.entity_lag_ms)
+                Topic(
+                    entity_topic(t), "entity id", ("EntityChanged",), spread, compacted=True, keep_ms=self.entity_lag_ms
+                )
                 for t in self.entity_types
             ),
             Topic(
@@ -81,7 +100,15 @@ class Catalogue:
             Topic(
                 NOTICES,
                 "user id or channel:address",
-                ("NoticeRaised", "NoticeUpdated", "NoticeEnded", "NoticeMarked", "PreferencesChanged", "Due", "Decided"),
+                (
+                    "NoticeRaised",
+                    "NoticeUpdated",
+                    "NoticeEnded",
+                    "NoticeMarked",
+                    "PreferencesChanged",
+                    "Due",
+                    "Decided",
+                ),
                 spread,
             ),
             Topic(

@@ -35,7 +35,10 @@ class Cluster:
 
     def for_kafka_python(self) -> dict[str, Any]:
         """Connection arguments of kafka-python-ng's clients."""
-        out: dict[str, Any] = {"bootstrap_servers": self.bootstrap.split(","), "security_protocol": self.security_protocol}
+        out: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap.split(","),
+            "security_protocol": self.security_protocol,
+        }
         if self.tls_ca:
             out["ssl_cafile"] = str(self.tls_ca)
         return out | self._sasl()

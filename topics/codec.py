@@ -77,14 +77,14 @@ def decode(data: bytes) -> Event:
     body = io.BytesIO(data)
     body.seek(HEAD)
     try:
-        fields = schemaless_reader(body, writer.parsed, None if writer is reader else reader.parsed)
+        fields: Any = schemaless_reader(body, writer.parsed, None if writer is reader else reader.parsed)
     except Exception as error:  # fastavro raises whatever the broken bytes lead it to
         msg = f"broken body of {writer.event}: {type(error).__name__}"
         raise Undecodable(msg) from error
     if body.tell() != len(data):
         msg = f"{len(data) - body.tell()} bytes too many after {writer.event}"
         raise Undecodable(msg)
-    event: Event = _builder(_classes[writer.event])(fields)
+    event: Event = _builder(writer.event)(fields)
     return event
 
 
@@ -98,14 +98,15 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _builder(cls: type) -> Callable[[dict[str, Any]], Any]:
-    """From fastavro's dict to the dataclass, nested ones included."""
+def _builder(name: str) -> Callable[[dict[str, Any]], Any]:
+    """From fastavro's dict to the dataclass called `name`, nested ones included."""
+    cls: Any = getattr(events, name)
     convert: list[tuple[str, Callable[[Any], Any]]] = []
-    for name, hint in typing.get_type_hints(cls).items():
+    for field, hint in typing.get_type_hints(cls).items():
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not tuple:
             continue
-        item = typing.get_args(hint)[0]
-        convert.append((name, _tuple_of(_builder(item)) if dataclasses.is_dataclass(item) else tuple))
+        item: Any = typing.get_args(hint)[0]
+        convert.append((field, _tuple_of(_builder(item.__name__)) if dataclasses.is_dataclass(item) else tuple))
 
     def build(fields: dict[str, Any]) -> Any:
         for name, make in convert:

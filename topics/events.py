@@ -7,7 +7,7 @@ is microseconds by the producer's clock, shown and never compared. What may iden
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,7 +480,7 @@ class TokenRevoked(Event):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event where it stands on the log. `topic` is the catalogue's name; `event` is null for a tombstone."""
+    """An event where it stands on the log. `topic` is the catalogue's name; `event` is null for a tombstone; `raw` its bytes."""
 
     topic: str
     partition: int
@@ -488,6 +488,7 @@ class Record:
     timestamp: int
     key: str
     event: Event | None
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def cause(self) -> Cause:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,6 +23,8 @@ from topics.dead_letters import DeadLetter, from_headers
 from topics.events import Record, SchemaPublished, TopicOpened
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Spot(NamedTuple):
@@ -65,8 +67,10 @@ def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
         event = decode(message.value) if message.value is not None else None
     except (Undecodable, UnicodeDecodeError) as error:
         reason = str(error) if isinstance(error, Undecodable) else "the key is not UTF-8"
-        return Broken(topic, message.partition, message.offset, message.timestamp, message.key, message.value or b"", reason)
-    return Record(topic, message.partition, message.offset, message.timestamp, key, event)
+        return Broken(
+            topic, message.partition, message.offset, message.timestamp, message.key, message.value or b"", reason
+        )
+    return Record(topic, message.partition, message.offset, message.timestamp, key, event, message.value or b"")
 
 
 class LogReader:
@@ -126,16 +130,15 @@ class LogReader:
 
     async def decoded(self, message: Any) -> Record | Broken:
         """One message as a record; learns the schema from the log, and waits for it if it is not there."""
-        while True:
-            try:
-                return to_record(self._catalogue, message)
-            except UnknownSchema as unknown:
-                await learn_schemas(self._cluster, self._catalogue)
-                try:
-                    return to_record(self._catalogue, message)
-                except UnknownSchema:
-                    log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", unknown.fingerprint.hex(), message.topic, message.offset)
-                    await asyncio.sleep(1)
+        return await patiently(self._cluster, self._catalogue, message, to_record)
+
+    async def item(self, message: Any) -> Item:
+        """As `decoded`; dead letters come as such."""
+        return await patiently(self._cluster, self._catalogue, message, to_item)
+
+    async def position(self, spot: Spot) -> int:
+        """The offset that is read next."""
+        return int(await self.consumer.position(self._tp(spot)))
 
     async def epoch(self, spots: Iterable[Spot]) -> dict[Spot, str]:
         """The id of each partition's TopicOpened; empty where the log's beginning is no longer kept. Moves the position."""
@@ -164,7 +167,7 @@ class LogReader:
                 if message.offset >= end:
                     return
                 yield await self.decoded(message)
-            start = await self.consumer.position(self._tp(spot))
+            start = await self.position(spot)
 
     def _tp(self, spot: Spot) -> TopicPartition:
         return TopicPartition(self._catalogue.physical(spot.topic), spot.partition)
@@ -184,6 +187,30 @@ async def reading(cluster: Cluster, catalogue: Catalogue) -> AsyncIterator[LogRe
         await reader.stop()
 
 
+waiting_for_schema: set[str] = set()
+
+
+async def patiently(cluster: Cluster, catalogue: Catalogue, message: Any, convert: Callable[[Catalogue, Any], T]) -> T:
+    """`convert` a message; on an unknown schema read `schemas`, and wait until it is there (a newer writer is at work).
+
+    What is waited for stands in `waiting_for_schema`: the process is not ready meanwhile.
+    """
+    while True:
+        try:
+            found = convert(catalogue, message)
+        except UnknownSchema as unknown:
+            print_ = unknown.fingerprint.hex()
+            if print_ in waiting_for_schema:
+                await asyncio.sleep(1)
+            waiting_for_schema.add(print_)
+            log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", print_, message.topic, message.offset)
+            await learn_schemas(cluster, catalogue)
+            continue
+        if waiting_for_schema:
+            waiting_for_schema.clear()
+        return found
+
+
 async def learn_schemas(cluster: Cluster, catalogue: Catalogue) -> None:
     """Take in every schema on the log."""
     async with reading(cluster, catalogue) as reader:
@@ -195,4 +222,4 @@ async def learn_schemas(cluster: Cluster, catalogue: Catalogue) -> None:
                 record = to_record(catalogue, message)
                 if isinstance(record, Record) and isinstance(record.event, SchemaPublished):
                     learn(record.event.schema)
-            start = await reader.consumer.position(reader._tp(spot))  # noqa: SLF001 - same module
+            start = await reader.position(spot)

@@ -99,7 +99,9 @@ class Producer:
         done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_looked_at)
         try:
-            sent = await kafka.send(self._catalogue.physical(topic), value, key.encode() if key is not None else None, headers=headers)
+            sent = await kafka.send(
+                self._catalogue.physical(topic), value, key.encode() if key is not None else None, headers=headers
+            )
         except (KafkaError, RuntimeError) as error:
             self._drop(kafka, error)
             done.set_exception(_failure(topic, error))
@@ -165,7 +167,12 @@ async def _close(kafka: AIOKafkaProducer, seconds: float) -> None:
 
 
 def _failure(topic: str, error: BaseException) -> NotOnTheLog:
-    final = type(error).__name__ in ("MessageSizeTooLargeError", "InvalidTopicError", "RecordTooLargeError", "RecordListTooLargeError")
+    final = type(error).__name__ in (
+        "MessageSizeTooLargeError",
+        "InvalidTopicError",
+        "RecordTooLargeError",
+        "RecordListTooLargeError",
+    )
     return NotOnTheLog(f"{topic}: {type(error).__name__}", final=final)
 
 

@@ -49,7 +49,8 @@ def apply(cluster: Cluster, catalogue: Catalogue, *, replication: int = 1, chang
             _create(admin, catalogue, missing, replication)
         _check_partitions(admin, catalogue, [t for t in wanted.values() if change or t not in missing])
         findings = [
-            Finding(t, t in missing, {} if t in missing else _drift(admin, catalogue, t, change=change)) for t in wanted.values()
+            Finding(t, t in missing, {} if t in missing else _drift(admin, catalogue, t, change=change))
+            for t in wanted.values()
         ]
     if change:
         _open(cluster, catalogue)
@@ -60,7 +61,11 @@ def schema_record(schema: Schema, producer: str) -> tuple[str, SchemaPublished]:
     """Key and event by which a producer makes the log explain itself."""
     print_ = schema.fingerprint.hex()
     return print_, SchemaPublished(
-        event_id=derived_id("schema", print_), producer=producer, occurred_at=time.time_ns() // 1000, fingerprint=print_, schema=schema.text
+        event_id=derived_id("schema", print_),
+        producer=producer,
+        occurred_at=time.time_ns() // 1000,
+        fingerprint=print_,
+        schema=schema.text,
     )
 
 
@@ -79,7 +84,9 @@ def _create(admin: Any, catalogue: Catalogue, topics: list[Topic], replication: 
 
 
 def _check_partitions(admin: Any, catalogue: Catalogue, topics: list[Topic]) -> None:
-    found = {d["topic"]: len(d["partitions"]) for d in admin.describe_topics([catalogue.physical(t.name) for t in topics])}
+    found = {
+        d["topic"]: len(d["partitions"]) for d in admin.describe_topics([catalogue.physical(t.name) for t in topics])
+    }
     for topic in topics:
         is_ = found.get(catalogue.physical(topic.name), 0)
         if is_ and is_ != topic.partitions:
@@ -110,7 +117,11 @@ def _drift(admin: Any, catalogue: Catalogue, topic: Topic, *, change: bool) -> d
 def _open(cluster: Cluster, catalogue: Catalogue) -> None:
     """TopicOpened into every partition that has never had a record, then the schemas."""
     producer = KafkaProducer(
-        **cluster.for_kafka_python(), acks="all", retries=20, max_in_flight_requests_per_connection=1, max_request_size=REQUEST_BYTES
+        **cluster.for_kafka_python(),
+        acks="all",
+        retries=20,
+        max_in_flight_requests_per_connection=1,
+        max_request_size=REQUEST_BYTES,
     )
     with closing(producer):
         sent = [_send(producer, catalogue, t.name, TOPIC_OPENED_KEY, e, p) for t, p, e in _unopened(cluster, catalogue)]
@@ -126,20 +137,28 @@ def _send(producer: Any, catalogue: Catalogue, topic: str, key: str, event: Even
 
 
 def _unopened(cluster: Cluster, catalogue: Catalogue) -> Iterator[tuple[Topic, int, TopicOpened]]:
-    spots = {TopicPartition(catalogue.physical(t.name), p): t for t in catalogue.topics().values() for p in range(t.partitions)}
+    spots = {
+        TopicPartition(catalogue.physical(t.name), p): t
+        for t in catalogue.topics().values()
+        for p in range(t.partitions)
+    }
     with closing(KafkaConsumer(**cluster.for_kafka_python(), enable_auto_commit=False)) as consumer:
         ends = consumer.end_offsets(list(spots))
         starts = consumer.beginning_offsets(list(spots))
         _check_opened(consumer, [spot for spot in spots if starts[spot] == 0 and ends[spot] > 0], spots)
     for spot, topic in spots.items():
         if ends[spot] == 0:
-            yield topic, spot.partition, TopicOpened(
-                event_id=new_id(),
-                producer="provision",
-                occurred_at=time.time_ns() // 1000,
-                topic=topic.name,
-                partition=spot.partition,
-                partitions=topic.partitions,
+            yield (
+                topic,
+                spot.partition,
+                TopicOpened(
+                    event_id=new_id(),
+                    producer="provision",
+                    occurred_at=time.time_ns() // 1000,
+                    topic=topic.name,
+                    partition=spot.partition,
+                    partitions=topic.partitions,
+                ),
             )
 
 

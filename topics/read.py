@@ -32,7 +32,10 @@ def history(
     known = catalogue.topics()
     spots = [TopicPartition(catalogue.physical(t), p) for t in topics for p in range(known[t].partitions)]
     consumer = KafkaConsumer(
-        **cluster.for_kafka_python(), enable_auto_commit=False, max_partition_fetch_bytes=REQUEST_BYTES, auto_offset_reset="earliest"
+        **cluster.for_kafka_python(),
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=REQUEST_BYTES,
+        auto_offset_reset="earliest",
     )
     with closing(consumer):
         consumer.assign(spots)

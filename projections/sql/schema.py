@@ -116,7 +116,12 @@ proposals = Table(
     Column("at", BigInteger, nullable=False),
     Column("value", LargeBinary, nullable=False),  # the proposal, while it is asked
 )
-Index("proposals_asked", proposals.c.offset, sqlite_where=proposals.c.outcome == "asked", postgresql_where=proposals.c.outcome == "asked")
+Index(
+    "proposals_asked",
+    proposals.c.offset,
+    sqlite_where=proposals.c.outcome == "asked",
+    postgresql_where=proposals.c.outcome == "asked",
+)
 
 # ------------------------------------------------------------------ alert-configs, recipients, alert-reports, entities
 alert_configs = Table(

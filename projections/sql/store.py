@@ -89,7 +89,10 @@ def generation(tx: Connection) -> tuple[int, str]:
 
 def next_offsets(tx: Connection) -> dict[tuple[str, int], int]:
     """(topic, partition) to the offset that the rows have not folded yet."""
-    return {(r.topic, r.partition): r.next for r in tx.execute(select(positions.c.topic, positions.c.partition, positions.c.next))}
+    return {
+        (r.topic, r.partition): r.next
+        for r in tx.execute(select(positions.c.topic, positions.c.partition, positions.c.next))
+    }
 
 
 def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -115,8 +118,12 @@ def _insert(tx: Connection, table: Table) -> Insert:
 
 def _engine(url: str, *, write: bool) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, isolation_level="READ COMMITTED" if write else "REPEATABLE READ", pool_pre_ping=True, pool_size=4)
-    engine = create_engine(url, poolclass=QueuePool, pool_size=4, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+        return create_engine(
+            url, isolation_level="READ COMMITTED" if write else "REPEATABLE READ", pool_pre_ping=True, pool_size=4
+        )
+    engine = create_engine(
+        url, poolclass=QueuePool, pool_size=4, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:

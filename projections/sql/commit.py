@@ -1,0 +1,233 @@
+"""One batch of one partition, in one transaction: fence, rows, outbox, answers, position (rules 1, 2, 3 and 6).
+
+Synchronous and without a clock of its own: the caller retries what the database refuses, and ends the process on Bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from projections.outgoing import Outgoing, Refused
+from projections.sql import outbox, positions
+from projections.sql.fold import Decider, TopicFold
+from projections.sql.schema import STAMP, dead_letters
+from projections.sql.store import Store, generation, insert_new, is_away
+from topics.dead_letters import DeadLetter, digest
+from topics.events import Record, TopicOpened
+from topics.fetch import Broken, Item, Spot
+
+CHUNK = 2_000
+CRASHES = 3
+
+
+class OtherRows(RuntimeError):
+    """The rows are of another generation or stamp than this worker began with: begin as at a start."""
+
+
+class Bug(RuntimeError):
+    """The fold failed in a way that nobody foresaw, at `offset`; the process ends and three such ends make a dead letter."""
+
+    def __init__(self, spot: Spot, offset: int, cause: BaseException) -> None:
+        super().__init__(f"{spot.topic}/{spot.partition} offset {offset}: {type(cause).__name__}: {cause}")
+        self.spot, self.offset = spot, offset
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The position after a commit, and how many rows went to the outbox."""
+
+    next: int
+    done: int
+    said: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut(Exception):
+    """The record at index `at` of the batch needs transactions of its own."""
+
+    at: int
+
+
+def commit(
+    store: Store,
+    fold: TopicFold,
+    spot: Spot,
+    batch: Sequence[Item],
+    at: tuple[int, int],
+    rows_of: str,
+    *,
+    decider: Decider | None,
+    mark: bool = False,
+) -> Done:
+    """Fold `batch` (offsets >= at[0], in order) into rows of generation `rows_of`.
+
+    `decider` is null until the start's barrier is reached: nothing is decided before. FenceLost, OtherRows, Bug, SQLAlchemy's errors.
+    """
+    while True:
+        try:
+            with store.writing() as tx:
+                return _commit(tx, fold, spot, batch, at, rows_of, decider, mark=mark)
+        except _Cut as cut:
+            batch = batch[: cut.at]
+        except (positions.FenceLost, OtherRows):
+            raise
+        except Exception as error:
+            if is_away(error):
+                raise
+            if len(batch) == 1:
+                raise Bug(spot, batch[0].offset, error) from error
+            batch = batch[:1]  # one by one, until the record that nobody foresaw stands alone
+
+
+def sweep(store: Store, fold: TopicFold, spot: Spot, at: tuple[int, int], rows_of: str, decider: Decider) -> int:
+    """Decide all that is asked and unanswered on a partition: once it is owned and the barrier reached. How many answers."""
+    with store.writing() as tx:
+        positions.fence(tx, spot, at)
+        _same_rows(tx, rows_of)
+        state = fold.asked(tx, spot)
+        if state is None:
+            return 0
+        rows = [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
+        outbox.put(tx, spot, rows)
+        return len(rows)
+
+
+def _commit(
+    tx: Connection,
+    fold: TopicFold,
+    spot: Spot,
+    batch: Sequence[Item],
+    at: tuple[int, int],
+    rows_of: str,
+    decider: Decider | None,
+    *,
+    mark: bool,
+) -> Done:
+    positions.fence(tx, spot, at)
+    _same_rows(tx, rows_of)
+    skipped = _dead(tx, spot, batch)
+    records = [
+        i for i in batch if isinstance(i, Record) and not isinstance(i.event, TopicOpened) and i.offset not in skipped
+    ]
+    state = fold.load(tx, spot, records)
+    said: list[tuple[int, int, Outgoing]] = []
+    rows: list[outbox.Waiting] = []
+    half: tuple[int, int, str] | None = None
+    for index, item in enumerate(batch):
+        if item.offset in skipped:
+            rows += _buried(item, skipped[item.offset])
+            continue
+        if not isinstance(item, Record) or isinstance(item.event, TopicOpened):
+            continue
+        try:
+            outs = fold.apply(state, item)
+        except Refused as refusal:
+            rows.append(_dead_row(item, str(refusal)))
+            continue
+        if len(outs) > CHUNK and index:
+            raise _Cut(index)
+        done = at[1] if index == 0 else 0
+        if len(outs) - done > CHUNK:
+            half = (item.offset, done + CHUNK, item.event.event_id if item.event else "")
+            said += [(item.offset, i, outs[i]) for i in range(done, done + CHUNK)]
+            break
+        said += [(item.offset, i, out) for i, out in enumerate(outs) if i >= done]
+    if half is None:  # a request's own rows move with its last chunk
+        fold.save(tx, spot, state)
+    known = outbox.read_back(tx, [out for _, _, out in said])
+    rows += [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
+    if half is None and decider is not None:
+        rows += [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
+    outbox.drop(tx, [i for i in map(_id, batch) if i])
+    outbox.put(tx, spot, rows)
+    if half is not None:
+        positions.move(tx, spot, at, half[:2], half[2])
+        return Done(half[0], half[1], len(rows))
+    last = batch[-1]
+    positions.move(tx, spot, at, (last.offset + 1, 0))
+    if mark:
+        positions.mark(tx, spot, last.offset, name_of(last), last.timestamp)
+    return Done(last.offset + 1, 0, len(rows))
+
+
+def name_of(item: Item) -> str:
+    """What names a record on the trail: its event id, or a hash where it has none."""
+    if isinstance(item, Record):
+        return item.event.event_id if item.event else "tombstone"
+    return item.event_id if isinstance(item, DeadLetter) else digest(item.value)
+
+
+def note_crash(store: Store, bug: Bug) -> int:
+    """Remember that this process ends at an offset; how often it did."""
+    with store.writing() as tx:
+        return positions.crashed(tx, bug.spot, bug.offset)
+
+
+def _id(item: Item) -> str | None:
+    if isinstance(item, Record):
+        return item.event.event_id if item.event else None
+    return item.event_id if isinstance(item, DeadLetter) else None
+
+
+def _same_rows(tx: Connection, rows_of: str) -> None:
+    stamp, rows = generation(tx)
+    if stamp != STAMP or rows != rows_of:
+        msg = f"the rows are of generation {rows}, stamp {stamp}"
+        raise OtherRows(msg)
+
+
+def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> dict[int, str]:
+    """Offsets in the batch that are passed over, with the reason; empty for those that are dead letters already."""
+    letters = [i for i in batch if isinstance(i, DeadLetter)]
+    insert_new(
+        tx,
+        dead_letters,
+        [
+            {
+                "topic": d.source_topic,
+                "partition": d.source_partition,
+                "offset": d.source_offset,
+                "hash": d.hash,
+                "reason": d.reason,
+                "at": d.timestamp,
+            }
+            for d in letters
+        ],
+    )
+    first, last = batch[0].offset, batch[-1].offset
+    d = dead_letters.c
+    query = select(d.offset, d.hash).where(
+        d.topic == spot.topic, d.partition == spot.partition, d.offset.between(first, last)
+    )
+    noted = {(r.offset, r.hash) for r in tx.execute(query)}
+    crashed = {o: n for o, n in positions.crash_count(tx, spot, first, last).items() if n >= CRASHES}
+    found: dict[int, str] = {i.offset: i.reason for i in batch if isinstance(i, Broken)}
+    for item in batch:
+        if isinstance(item, DeadLetter):
+            continue
+        if item.offset in crashed:
+            found[item.offset] = "bug"
+        if noted and (item.offset, digest(_bytes(item))) in noted:
+            found[item.offset] = ""
+    return found
+
+
+def _buried(item: Item, reason: str) -> list[outbox.Waiting]:
+    if not reason or isinstance(item, DeadLetter):
+        return []
+    if isinstance(item, Broken):
+        return [outbox.dead_letter_row(item.topic, item.partition, item.offset, item.key, item.value, reason)]
+    return [_dead_row(item, reason)]
+
+
+def _dead_row(record: Record, reason: str) -> outbox.Waiting:
+    return outbox.dead_letter_row(
+        record.topic, record.partition, record.offset, record.key.encode(), _bytes(record), reason
+    )
+
+
+def _bytes(item: Record | Broken) -> bytes:
+    return item.value if isinstance(item, Broken) else item.raw

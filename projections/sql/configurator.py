@@ -1,0 +1,133 @@
+"""The rows behind `commands`: proposals as they are asked, and the versions as they were decided, in log order (rule 2).
+
+The answer to a proposal stands on `alert-configs` or `recipients` (compacted: the newest names the offset of the proposal that it
+accepts, so all before it are answered) or comes back here as ChangeRefused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select, update
+
+from projections.configurator import Head, Proposal, decide, subject
+from projections.outgoing import Outgoing, Refused
+from projections.sql.fold import Decider
+from projections.sql.schema import alert_configs, heads, proposals, recipients
+from projections.sql.store import insert_new, upsert
+from topics.catalogue import COMMANDS
+from topics.codec import decode, encode
+from topics.events import ChangeRefused, ConfigProposed, Record, RecipientProposed
+from topics.fetch import Spot
+
+
+@dataclass(slots=True)
+class State:
+    """What a batch adds: proposals asked, refusals read back."""
+
+    asked: list[Record] = field(default_factory=list)
+    refused: list[ChangeRefused] = field(default_factory=list)
+
+
+class ConfiguratorFold:
+    """TopicFold of `commands`."""
+
+    def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> State:
+        """Nothing is needed to note what is asked."""
+        return State()
+
+    def apply(self, state: State, record: Record) -> list[Outgoing]:
+        """A proposal is a question; a refusal read back is its answer."""
+        match record.event:
+            case ConfigProposed() | RecipientProposed():
+                state.asked.append(record)
+            case ChangeRefused() as e:
+                state.refused.append(e)
+            case _:
+                msg = f"{type(record.event).__name__} has no place on commands"
+                raise Refused(msg)
+        return []
+
+    def save(self, tx: Connection, spot: Spot, state: State) -> None:
+        """A proposal that comes twice is asked once."""
+        rows = []
+        for record in state.asked:
+            e = record.event
+            assert isinstance(e, ConfigProposed | RecipientProposed)
+            kind, subject_id = subject(e)
+            rows.append(
+                {
+                    "proposal_id": e.event_id,
+                    "kind": kind,
+                    "subject_id": subject_id,
+                    "offset": record.offset,
+                    "outcome": "asked",
+                    "version": None,
+                    "at": record.timestamp,
+                    "value": encode(e),
+                }
+            )
+        insert_new(tx, proposals, rows)
+        for refused in state.refused:
+            tx.execute(
+                update(proposals)
+                .where(proposals.c.proposal_id == refused.proposal_id)
+                .values(outcome=refused.reason, version=refused.version, value=b"")
+            )
+
+    def answers(self, tx: Connection, spot: Spot, state: State, decider: Decider) -> list[tuple[int, Outgoing]]:
+        """Decide every asked proposal in log order."""
+        p = proposals.c
+        out = []
+        for row in tx.execute(select(proposals).where(p.outcome == "asked").order_by(p.offset)).all():
+            proposal = decode(bytes(row.value))
+            assert isinstance(proposal, ConfigProposed | RecipientProposed)
+            head, answered_to = _head(tx, proposal)
+            if row.offset <= answered_to:
+                outcome, version = "accepted", head.version if head else None
+            else:
+                record = Record(COMMANDS, spot.partition, row.offset, row.at, row.subject_id, proposal)
+                outcome, after, said = decide(record, proposal, head)
+                version = after.version if after else None
+                out.append((row.offset, said))
+                if outcome == "accepted" and after:
+                    kind, subject_id = subject(proposal)
+                    upsert(
+                        tx,
+                        heads,
+                        [{"kind": kind, "subject_id": subject_id, "version": after.version, "deleted": after.deleted}],
+                    )
+            tx.execute(
+                update(proposals)
+                .where(p.proposal_id == row.proposal_id)
+                .values(outcome=outcome, version=version, value=b"")
+            )
+        return out
+
+    def asked(self, tx: Connection, spot: Spot) -> State | None:
+        """Anything asked and unanswered."""
+        return (
+            State()
+            if tx.execute(select(proposals.c.offset).where(proposals.c.outcome == "asked").limit(1)).first()
+            else None
+        )
+
+
+def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int]:
+    """The version as decided, from the log's own truth where nothing was decided here yet; and up to which proposal that truth answers."""
+    kind, subject_id = subject(proposal)
+    if kind == "config":
+        c = alert_configs.c
+        query = select(c.version, c.deleted, c.proposed_at_offset).where(c.config_id == subject_id)
+    else:
+        r = recipients.c
+        query = select(r.version, r.deleted, r.proposed_at_offset).where(r.recipient_id == subject_id)
+    truth = tx.execute(query).first()
+    row = tx.execute(
+        select(heads.c.version, heads.c.deleted).where(heads.c.kind == kind, heads.c.subject_id == subject_id)
+    ).first()
+    head = Head(truth.version, truth.deleted) if truth else None
+    if row and (head is None or row.version > head.version):
+        head = Head(row.version, row.deleted)
+    return head, truth.proposed_at_offset if truth else -1

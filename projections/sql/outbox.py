@@ -1,0 +1,157 @@
+"""What waits to be said (rule 3): one lane per source partition, ordered by (source offset, position), never by a sequence.
+
+A row goes when its record was read back, not when it was acknowledged. What waits already, or was read back already, is not put again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, delete, select, tuple_, update
+
+from projections.outgoing import Outgoing
+from projections.sql.schema import delivery_requests, delivery_results, notices, outbox
+from projections.sql.store import insert_new
+from topics.catalogue import DEAD_LETTERS
+from topics.codec import encode
+from topics.dead_letters import KEPT_BYTES, dead_letter_id, digest, to_headers
+from topics.events import DeliveryCancelled, DeliveryRequested, NoticeEnded, NoticeRaised
+from topics.fetch import Spot
+
+SLICE = 500
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row of the outbox: where its lane puts it, and the bytes to send."""
+
+    source_offset: int
+    position: int
+    event_id: str
+    topic: str
+    key: str | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def row_of(source_offset: int, position: int, out: Outgoing) -> Waiting:
+    """An event as a row of its lane."""
+    return Waiting(source_offset, position, out.event.event_id, out.topic, out.key, encode(out.event), ())
+
+
+def dead_letter_row(
+    topic: str, partition: int, offset: int, key: bytes | None, value: bytes, reason: str, position: int = 0
+) -> Waiting:
+    """A record that can't be taken, as a row of the lane of its partition."""
+    identity = dead_letter_id(topic, partition, offset, digest(value))
+    headers = tuple(to_headers(topic, partition, offset, value, reason))
+    text = key.decode(errors="replace") if key is not None else None
+    return Waiting(offset, position, identity, DEAD_LETTERS, text, value[:KEPT_BYTES], headers)
+
+
+def put(tx: Connection, lane: Spot, rows: Sequence[Waiting]) -> None:
+    """Add rows; those that wait already are left alone."""
+    insert_new(
+        tx,
+        outbox,
+        [
+            {
+                "lane_topic": lane.topic,
+                "lane_partition": lane.partition,
+                "source_offset": r.source_offset,
+                "position": r.position,
+                "event_id": r.event_id,
+                "topic": r.topic,
+                "key": r.key,
+                "value": r.value,
+                "headers": json.dumps([(n, v.decode()) for n, v in r.headers]) if r.headers else None,
+            }
+            for r in rows
+        ],
+    )
+
+
+def waiting_ids(tx: Connection, event_ids: Iterable[str]) -> set[str]:
+    """Which of these wait in the outbox."""
+    ids = list(event_ids)
+    found: set[str] = set()
+    for i in range(0, len(ids), SLICE):
+        found.update(tx.execute(select(outbox.c.event_id).where(outbox.c.event_id.in_(ids[i : i + SLICE]))).scalars())
+    return found
+
+
+def drop(tx: Connection, event_ids: Sequence[str]) -> None:
+    """These were read back."""
+    for i in range(0, len(event_ids), SLICE):
+        tx.execute(delete(outbox).where(outbox.c.event_id.in_(event_ids[i : i + SLICE])))
+
+
+def lane(tx: Connection, spot: Spot, after: tuple[int, int], limit: int) -> list[Waiting]:
+    """The next rows of a lane behind (source offset, position), oldest first."""
+    o = outbox.c
+    found = tx.execute(
+        select(o.source_offset, o.position, o.event_id, o.topic, o.key, o.value, o.headers)
+        .where(
+            o.lane_topic == spot.topic,
+            o.lane_partition == spot.partition,
+            tuple_(o.source_offset, o.position) > tuple_(*after),
+        )
+        .order_by(o.source_offset, o.position)
+        .limit(limit)
+    )
+    return [_waiting(r) for r in found]
+
+
+def bury(tx: Connection, spot: Spot, row: Waiting, reason: str) -> None:
+    """The broker refuses the row for good: a dead letter goes in its place."""
+    dead = dead_letter_row(
+        spot.topic, spot.partition, row.source_offset, (row.key or "").encode(), row.value, reason, row.position
+    )
+    o = outbox.c
+    tx.execute(
+        update(outbox)
+        .where(o.event_id == row.event_id)
+        .values(
+            event_id=dead.event_id,
+            topic=dead.topic,
+            value=dead.value,
+            headers=json.dumps([(n, v.decode()) for n, v in dead.headers]),
+        )
+    )
+
+
+def _waiting(row: Any) -> Waiting:
+    headers = tuple((n, v.encode()) for n, v in json.loads(row.headers)) if row.headers else ()
+    return Waiting(row.source_offset, row.position, row.event_id, row.topic, row.key, bytes(row.value), headers)
+
+
+def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[str]:
+    """Event ids of `outs` that were read back already, by the rows that they made."""
+    found: set[str] = set()
+    told = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeRaised)}
+    ended = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeEnded)}
+    n = notices.c
+    for wanted, condition in ((told, None), (ended, n.ended_at.is_not(None))):
+        for keys in _slices(list(wanted)):
+            query = select(n.user_id, n.notice_id).where(tuple_(n.user_id, n.notice_id).in_(keys))
+            for row in tx.execute(query if condition is None else query.where(condition)):
+                found.add(wanted[row.user_id, row.notice_id])
+    asked = {o.event.delivery_id: o.event.event_id for o in outs if isinstance(o.event, DeliveryRequested)}
+    for ids in _slices(list(asked)):
+        query = select(delivery_requests.c.delivery_id).where(delivery_requests.c.delivery_id.in_(ids))
+        found.update(asked[i] for i in tx.execute(query).scalars())
+    recalled = {o.event.delivery_id: o.event.event_id for o in outs if isinstance(o.event, DeliveryCancelled)}
+    for ids in _slices(list(recalled)):
+        query = select(delivery_results.c.delivery_id).where(
+            delivery_results.c.delivery_id.in_(ids), delivery_results.c.outcome != "waiting"
+        )
+        found.update(recalled[i] for i in tx.execute(query).scalars())
+    return found
+
+
+def _slices(items: list[T]) -> Iterable[list[T]]:
+    return (items[i : i + SLICE] for i in range(0, len(items), SLICE))

@@ -1,0 +1,126 @@
+"""Where each partition was read to, and how a reader notices that its position belongs to another log (rules 1 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from projections.sql.schema import crashes, positions, trail
+from projections.sql.store import insert_new, upsert
+from topics.fetch import Spot
+
+TRAIL_STEP_MS = 1_000
+TRAIL_FINE_MS = 120_000
+TRAIL_KEPT_MS = 3_600_000
+
+
+class FenceLost(RuntimeError):
+    """Somebody else moved the position: roll back, read it anew, go on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """`next` is the offset to read next; `done` of its effects are out already (`half_id` names that record)."""
+
+    next: int
+    done: int
+    half_id: str
+    epoch: str
+
+
+def at_assignment(tx: Connection, spot: Spot, epoch: str) -> Position:
+    """The stored position; a partition never read begins at 0 in this epoch."""
+    row = {"topic": spot.topic, "partition": spot.partition, "next": 0, "done": 0, "half_id": "", "epoch": epoch}
+    insert_new(tx, positions, [row])
+    return read(tx, spot)
+
+
+def read(tx: Connection, spot: Spot) -> Position:
+    """The position as it stands; (0, 0) where there is none. On PostgreSQL the row stays locked until the transaction ends."""
+    p = positions.c
+    query = (
+        select(p.next, p.done, p.half_id, p.epoch)
+        .where(p.topic == spot.topic, p.partition == spot.partition)
+        .with_for_update()
+    )
+    row = tx.execute(query).first()
+    return Position(row.next, row.done, row.half_id, row.epoch) if row else Position(0, 0, "", "")
+
+
+def fence(tx: Connection, spot: Spot, expected: tuple[int, int]) -> None:
+    """The first statement of a transaction: the position has to be what this reader believes. FenceLost."""
+    at = read(tx, spot)
+    if (at.next, at.done) != expected:
+        msg = f"{spot.topic}/{spot.partition} is at {at.next}, not at {expected[0]}"
+        raise FenceLost(msg)
+
+
+def move(tx: Connection, spot: Spot, expected: tuple[int, int], to: tuple[int, int], half_id: str = "") -> None:
+    """Move the position from `expected`; exactly one row. FenceLost."""
+    p = positions.c
+    moved = tx.execute(
+        update(positions)
+        .where(p.topic == spot.topic, p.partition == spot.partition, p.next == expected[0], p.done == expected[1])
+        .values(next=to[0], done=to[1], half_id=half_id)
+    )
+    if moved.rowcount != 1:
+        msg = f"{spot.topic}/{spot.partition} moved under this transaction"
+        raise FenceLost(msg)
+
+
+def mark(tx: Connection, spot: Spot, offset: int, event_id: str, at: int) -> None:
+    """Remember which record stands at `offset`, to be compared with the log later."""
+    upsert(
+        tx,
+        trail,
+        [{"topic": spot.topic, "partition": spot.partition, "offset": offset, "event_id": event_id, "at": at}],
+    )
+
+
+def marks(tx: Connection, spot: Spot) -> list[tuple[int, str]]:
+    """(offset, event id) remembered, the newest first; the half-done request too."""
+    t = trail.c
+    found = tx.execute(
+        select(t.offset, t.event_id)
+        .where(t.topic == spot.topic, t.partition == spot.partition)
+        .order_by(t.offset.desc())
+    ).all()
+    at = read(tx, spot)
+    return ([(at.next, at.half_id)] if at.half_id else []) + [(r.offset, r.event_id) for r in found]
+
+
+def thin(tx: Connection, spot: Spot, newest_at: int) -> None:
+    """Older than two minutes one mark a minute is enough, older than an hour none, but the newest is always kept."""
+    t = trail.c
+    rows = tx.execute(
+        select(t.offset, t.at).where(t.topic == spot.topic, t.partition == spot.partition).order_by(t.offset.desc())
+    ).all()
+    minutes: set[int] = set()
+    gone = []
+    for i, row in enumerate(rows):
+        age, minute = newest_at - row.at, row.at // 60_000
+        if i and (age > TRAIL_KEPT_MS or (age > TRAIL_FINE_MS and minute in minutes)):
+            gone.append(row.offset)
+        minutes.add(minute)
+    if gone:
+        tx.execute(delete(trail).where(t.topic == spot.topic, t.partition == spot.partition, t.offset.in_(gone)))
+
+
+def crashed(tx: Connection, spot: Spot, offset: int) -> int:
+    """Note that this process ends because of the record at `offset`; how often that happened."""
+    c = crashes.c
+    where = (c.topic == spot.topic, c.partition == spot.partition, c.offset == offset)
+    count = (tx.execute(select(c["count"]).where(*where)).scalar() or 0) + 1
+    tx.execute(delete(crashes).where(*where))
+    tx.execute(insert(crashes).values(topic=spot.topic, partition=spot.partition, offset=offset, count=count))
+    return count
+
+
+def crash_count(tx: Connection, spot: Spot, first: int, last: int) -> dict[int, int]:
+    """Offsets in first..last at which processes ended, and how often."""
+    c = crashes.c
+    query = select(c.offset, c["count"]).where(
+        c.topic == spot.topic, c.partition == spot.partition, c.offset.between(first, last)
+    )
+    return {offset: count for offset, count in tx.execute(query)}

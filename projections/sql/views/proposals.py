@@ -1,0 +1,31 @@
+"""What became of a proposal on `commands`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from projections.sql.schema import proposals
+from projections.sql.views import alert_configs, recipients
+
+
+class Outcome(NamedTuple):
+    """`outcome` is accepted, version, exists or missing; `version` the one made, or the one that stands."""
+
+    outcome: str
+    version: int | None
+
+
+def outcome(tx: Connection, kind: str, subject_id: str, proposal_id: str) -> Outcome | None:
+    """The outcome once it is decided and, if accepted, the rows have it; until then null. `kind` is config or recipient."""
+    row = tx.execute(
+        select(proposals.c.outcome, proposals.c.version).where(proposals.c.proposal_id == proposal_id)
+    ).first()
+    if row is None:
+        return None
+    found = Outcome(row.outcome, row.version)
+    if found.outcome != "accepted":
+        return found
+    rows = alert_configs.version(tx, subject_id) if kind == "config" else recipients.version(tx, subject_id)
+    return found if rows >= (found.version or 0) else None

@@ -1,0 +1,104 @@
+"""Whether the rows belong to this log (rule 7): epoch, end and trail of each position are compared with what stands there.
+
+Any difference, and all rows are rebuilt: only the sources can say what was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from sqlalchemy import select
+
+from projections.sql import positions
+from projections.sql.commit import name_of
+from projections.sql.schema import positions as table
+from projections.sql.schema import trail
+from projections.sql.store import Store, wipe
+from topics.catalogue import Catalogue
+from topics.fetch import LogReader, Spot
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY_S = 60.0
+RECENT_MARKS = 150
+
+
+async def difference(
+    store: Store, reader: LogReader, catalogue: Catalogue, spots: Iterable[Spot], epochs: dict[Spot, str]
+) -> str:
+    """The first thing that shows that the rows come from another log, in words; empty if there is none."""
+    known = await asyncio.to_thread(_stored, store)
+    spots = [s for s in spots if s in known]
+    ends, starts = await reader.ends(spots), await reader.starts(spots)
+    topics = catalogue.topics()
+    for spot in spots:
+        epoch, at, marks = known[spot]
+        where = f"{spot.topic}/{spot.partition}"
+        if epoch and epochs.get(spot) and epoch != epochs[spot]:
+            return f"{where} was made anew"
+        if at > ends[spot]:
+            return f"{where} ends at {ends[spot]}, the rows are at {at}"
+        topic = topics[spot.topic]
+        if (
+            topic.compacted
+            and topic.keep_ms
+            and marks
+            and at < ends[spot]
+            and time.time() * 1000 - marks[0][2] > topic.keep_ms
+        ):
+            return f"{where} was last read longer ago than its compaction lag"
+        for offset, event_id, _ in marks[:RECENT_MARKS]:
+            if offset < starts[spot]:
+                continue
+            found = await _name_at(reader, spot, offset, ends[spot])
+            if found is None and topic.compacted:
+                continue
+            if found != event_id:
+                return f"{where} has another record at {offset} than the one that was folded"
+    return ""
+
+
+def rebuild(store: Store, why: str) -> None:
+    """All rows go; the log fills them again."""
+    log.error("the rows belong to another log and are rebuilt reason=%r", why)
+    with store.writing() as tx:
+        wipe(tx)
+
+
+def thin(store: Store, spots: Iterable[Spot]) -> None:
+    """Forget marks that are no longer needed."""
+    with store.writing() as tx:
+        for spot in spots:
+            positions.thin(tx, spot, int(time.time() * 1000))
+
+
+def _stored(store: Store) -> dict[Spot, tuple[str, int, list[tuple[int, str, int]]]]:
+    """Epoch, next and marks (newest first; a half-done request among them) of each partition."""
+    with store.reading() as tx:
+        found: dict[Spot, tuple[str, int, list[tuple[int, str, int]]]] = {}
+        for row in tx.execute(select(table)):
+            half = [(row.next, row.half_id, int(time.time() * 1000))] if row.half_id else []
+            found[Spot(row.topic, row.partition)] = (row.epoch, row.next, half)
+        for row in tx.execute(select(trail).order_by(trail.c.offset.desc())):
+            spot = Spot(row.topic, row.partition)
+            if spot in found:
+                found[spot][2].append((row.offset, row.event_id, row.at))
+        return found
+
+
+async def _name_at(reader: LogReader, spot: Spot, offset: int, end: int) -> str | None:
+    """What names the record at `offset`; null if it is gone."""
+    if offset >= end:
+        return ""
+    await reader.seek({spot: offset})
+    while True:
+        for message in await reader.poll(500, limit=1):
+            if message.offset != offset:
+                return None
+            item = await reader.item(message)
+            return name_of(item)
+        if await reader.position(spot) > offset:
+            return None

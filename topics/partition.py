@@ -1,0 +1,10 @@
+"""Which partition a key belongs to: murmur2, the same in every client of the log."""
+
+from __future__ import annotations
+
+from aiokafka.partitioner import murmur2
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of `key` in a topic with that many partitions."""
+    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
