@@ -68,17 +68,24 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
 
 
 async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
-    """Batches of what is there: never waits for more, so a lone event is folded at once and a backlog in batches of BATCH."""
+    """Batches of what is there: never waits for more, so a lone event is folded at once and a backlog in batches of BATCH.
+
+    Ends when the stream does, as it does when the app stops.
+    """
     events = stream.noack().events().__aiter__()
-    waiting: asyncio.Future[Any] = asyncio.ensure_future(anext(events))
-    while True:
-        batch = [await waiting]
-        waiting = asyncio.ensure_future(anext(events))
+
+    async def following() -> Any:
+        return await anext(events, None)
+
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(following())
+    while (first := await waiting) is not None:
+        batch = [first]
+        waiting = asyncio.ensure_future(following())
         for _ in range(YIELDS):
             await asyncio.sleep(0)
-            while waiting.done() and len(batch) < BATCH:
+            while waiting.done() and len(batch) < BATCH and waiting.result() is not None:
                 batch.append(waiting.result())
-                waiting = asyncio.ensure_future(anext(events))
+                waiting = asyncio.ensure_future(following())
                 await asyncio.sleep(0)
         yield batch
 

@@ -136,6 +136,7 @@ class _Worker:
                     FOLDED.labels(spot.topic).inc(len(items))
                 for event in batch:
                     event.ack()
+            log.info("a stream ended, as it does at a stop")
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - see above
