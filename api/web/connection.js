@@ -3,7 +3,7 @@
 // full jitter, or at once when the network or the tab comes back.
 
 const FIRST_WAIT = 1_000, LONGEST_WAIT = 60_000; // ms
-const QUIET = 25_000, ANSWER_WITHIN = 10_000; // ms: a socket that slept with the machine looks open and is dead
+const STEADY = 10_000, QUIET = 25_000, ANSWER_WITHIN = 10_000; // ms: a socket that slept with the machine looks open and is dead
 
 export class ProtocolError extends Error {
   constructor({ code = "unknown", message = code, retry = false }) { super(message); this.code = code; this.retry = retry; }
@@ -16,7 +16,7 @@ const lost = () => new ProtocolError({ code: "connection_lost", message: "The co
  *          `answer` gets a whole snapshot or resume answer, never a part. Status: connecting, live, catching-up, offline, denied
  */
 export function createConnection({ url, token, open = (u) => new WebSocket(u), timers = globalThis, random = Math.random }) {
-  let socket = null, status = "offline", stopped = true, attempt = 0, retry = null, pulse = null, lastId = 1;
+  let socket = null, status = "offline", stopped = true, attempt = 0, retry = null, pulse = null, lastId = 1, signedIn = Infinity;
   const waiting = new Map(), subscriptions = new Map(), watchers = new Set();
 
   function become(next, reason) {
@@ -41,7 +41,7 @@ export function createConnection({ url, token, open = (u) => new WebSocket(u), t
     mine.onclose = (e) => { if (socket === mine) closed(e.code, e.reason); };
   }
   function authenticated() {
-    attempt = 0;
+    signedIn = Date.now();
     caughtUp();
     subscriptions.forEach(ask_for);
   }
@@ -58,6 +58,8 @@ export function createConnection({ url, token, open = (u) => new WebSocket(u), t
     const asked = [...waiting.values()];
     waiting.clear();
     asked.forEach((w) => w.error(lost()));
+    if (Date.now() - signedIn > STEADY) attempt = 0; // one that breaks off at once again must not be hammered
+    signedIn = Infinity;
     if (code >= 4400 && code < 4500) {
       stopped = true;
       return become("denied", reason || "The gateway asks for another sign-in.");

@@ -1,7 +1,7 @@
 // The inbox without a face. View = server rows at `position` + the commands that still wait, replayed on top; counts are the
 // server's, which hold for that position, plus the same replay. A command leaves when its event (or refusal) comes, so the
 // overlay is empty whenever nothing waits, and nothing can drift. A command is sent again by its id until it is answered.
-import { TABS, difference, isUnread, isUnseen, marked, newestFirst, raisedAt } from "./notices.js";
+import { TABS, difference, ended, isUnread, isUnseen, marked, newestFirst, raisedAt } from "./notices.js";
 
 const RESEND_AFTER = 10_000; // ms: accepted by the log, but its event has not come; the repeat is answered `done`
 const IDS_A_COMMAND = 500;
@@ -78,8 +78,7 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     else (event.ids ?? []).forEach((id) => rows.has(id) && rows.set(id, after(rows.get(id), event)));
   }
   function after(row, event) {
-    if (event.op === "ended") return { ...row, ended_at: event.at ?? now() };
-    return marked(row, event.op, event.at ?? now(), event.until);
+    return event.op === "ended" ? ended(row, event.at ?? now()) : marked(row, event.op, event.at ?? now(), event.until);
   }
 
   // ---- commands

@@ -1,22 +1,24 @@
 // One notice in the list. The element is made once and brought up to date in place, so that focus, selection and a screen
 // reader's place in the feed survive every push.
 import { h, icon, iconButton, safeLink, say } from "./dom.js";
-import { isUnread } from "./notices.js";
+import { isUnread, waits } from "./notices.js";
 import { clock, retime, time, until } from "./times.js";
 
 const SEVERITIES = { info: "Info", warning: "Warning", error: "Error", critical: "Critical" };
 const CHANNELS = { email: "e-mail", sms: "SMS" };
-const SENT = ["sent", "delivered"], FAILED = ["failed", "rejected", "bounced"], WAITING = [undefined, null, "", "waiting", "pending", "postponed"];
+const REASONS = { ended: "it is over", opt_out: "opted out", no_address: "no address known" };
+const FAILED = ["failed", "rejected", "bounced"], UNDER_WAY = ["asked", "deliver", "requested", "queued", "sending", "retried"];
 
-/** What became of one forward, in words: "e-mail in 30 s", "e-mail sent", "e-mail not sent: read". What waits ends with a read. */
-export function forwardText({ channel, due_at, outcome, reason }, { state = {}, ended_at = null } = {}) {
-  const name = CHANNELS[channel] ?? channel, stopped = state.read_at ? "read" : state.archived_at ? "archived" : ended_at ? "it is over" : null;
-  if (WAITING.includes(outcome) && stopped) return `${name} not sent: ${stopped}`;
-  if (WAITING.includes(outcome)) return `${name} ${(due_at && until(due_at)) || "due now"}${reason ? ` (${reason})` : ""}`;
-  if (SENT.includes(outcome)) return `${name} sent`;
-  if (FAILED.includes(outcome)) return `${name} failed${reason ? `: ${reason}` : ""}`;
-  if (["deliver", "requested", "queued", "sending", "retried"].includes(outcome)) return `${name} is being sent`;
-  return `${name} not sent${reason ? `: ${reason}` : ""}`;
+/** What became of one forward, in words: "e-mail in 30 s", "e-mail sent", "e-mail not sent: read". */
+export function forwardText(forward) {
+  const { channel, due_at, outcome, reason } = forward;
+  const name = CHANNELS[channel] ?? channel, why = REASONS[reason] ?? reason?.replaceAll("_", " ");
+  if (waits(forward)) return `${name} ${(due_at && until(due_at)) || "due now"}${why ? ` (${why})` : ""}`;
+  if (outcome === "sent") return `${name} sent`;
+  if (outcome === "delivered") return `${name} forwarded`; // decided and handed on; the sender's word is "sent"
+  if (FAILED.includes(outcome)) return `${name} failed${why ? `: ${why}` : ""}`;
+  if (UNDER_WAY.includes(outcome)) return `${name} is being sent`;
+  return `${name} not sent${why ? `: ${why}` : ""}`;
 }
 
 const pretty = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
@@ -44,7 +46,7 @@ export function noticeRow(first, actions) {
   function tick() {
     const words = [
       ...(notice.ended_at ? [["ended", `ended ${clock(notice.ended_at)}`]] : []),
-      ...(notice.forwards ?? []).map((f) => [SENT.includes(f.outcome) ? "sent" : FAILED.includes(f.outcome) ? "failed" : "", forwardText(f, notice)]),
+      ...(notice.forwards ?? []).map((f) => [["sent", "delivered"].includes(f.outcome) ? "sent" : FAILED.includes(f.outcome) ? "failed" : "", forwardText(f)]),
     ];
     if (chips.dataset.words === words.join()) return;
     chips.dataset.words = words.join();

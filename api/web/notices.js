@@ -5,21 +5,33 @@ const CHANGES = {
   seen: (s, at) => ({ ...s, seen_at: s.seen_at ?? at }),
   read: (s, at) => ({ ...s, read_at: s.read_at ?? at, seen_at: s.seen_at ?? at }), // read implies seen
   unread: (s) => ({ ...s, read_at: null }),
-  archived: (s, at) => ({ ...s, archived_at: s.archived_at ?? at }),
+  archived: (s, at) => ({ ...s, archived_at: s.archived_at ?? at, seen_at: s.seen_at ?? at }),
   unarchived: (s) => ({ ...s, archived_at: null }),
   snoozed: (s, _at, until) => ({ ...s, snoozed_until: until ?? null }),
   returned: (s) => ({ ...s, snoozed_until: null }),
 };
 
+/** Whether a forward still waits for its time. */
+export const waits = (forward) => [undefined, null, "", "waiting", "pending", "postponed"].includes(forward.outcome);
+
+/** The first read, archived or end stops every forward that waits, for good: `unread` does not arm it again. */
+function stopped(notice, reason) {
+  const forwards = notice.forwards?.map((f) => (waits(f) ? { ...f, outcome: "skipped", reason } : f));
+  return forwards ? { ...notice, forwards } : notice;
+}
+export const ended = (notice, at) => ({ ...stopped(notice, "ended"), ended_at: notice.ended_at ?? at });
+
 /** The notice after a mark `as` made at `at` (RFC 3339); an unknown mark changes nothing, so that a newer server does no harm. */
 export function marked(notice, as, at, until) {
   const change = CHANGES[as];
-  return change ? { ...notice, state: change(notice.state ?? {}, at, until) } : notice;
+  if (!change) return notice;
+  const next = { ...notice, state: change(notice.state ?? {}, at, until) };
+  return ["read", "archived"].includes(as) ? stopped(next, as) : next;
 }
 
 const present = (n) => !n.state?.archived_at && !n.state?.snoozed_until;
 export const isUnread = (n) => present(n) && !n.state?.read_at;
-export const isUnseen = (n) => present(n) && !n.state?.seen_at && !n.state?.read_at;
+export const isUnseen = (n) => present(n) && !n.state?.seen_at;
 
 export const TABS = {
   all: { label: "All", state: undefined, holds: present },

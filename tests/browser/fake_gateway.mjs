@@ -29,7 +29,7 @@ export class Gateway {
       for (const id of e.ids) {
         const n = rows.get(id), s = n.state;
         if (e.op === "ended") n.ended_at = e.at;
-        if (e.op === "seen" || e.op === "read") s.seen_at ??= e.at;
+        if (["seen", "read", "archived"].includes(e.op)) s.seen_at ??= e.at;
         if (e.op === "read") s.read_at ??= e.at;
         if (e.op === "unread") s.read_at = null;
         if (e.op === "archived") s.archived_at ??= e.at;
@@ -40,7 +40,7 @@ export class Gateway {
   }
   counts(length) {
     const list = [...this.fold(length).values()].filter((n) => !n.state.archived_at);
-    return { unread: list.filter((n) => !n.state.read_at).length, unseen: list.filter((n) => !n.state.seen_at && !n.state.read_at).length };
+    return { unread: list.filter((n) => !n.state.read_at).length, unseen: list.filter((n) => !n.state.seen_at).length };
   }
   page({ state, cursor, limit }) {
     const all = [...this.fold().values()].reverse()
