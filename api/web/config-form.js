@@ -5,7 +5,7 @@ import { members, object } from "./json-text.js";
 import { problemView } from "./problem-view.js";
 
 const OWN = ["name", "metric", "channel", "enabled"];
-const SERVERS = ["id", "etag", "position", "version", "created_at", "updated_at", "created_by", "updated_by"]; // never sent back
+const SERVERS = ["id", "etag", "position", "version", "reports"]; // never sent back
 
 const button = (text, onclick, extra = {}) => h("button", { type: "button", text, onclick, ...extra });
 const indent = (text) => JSON.stringify(JSON.parse(text), null, 2);

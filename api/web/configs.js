@@ -3,6 +3,7 @@
 import { configForm } from "./config-form.js";
 import { h, say } from "./dom.js";
 import { problemView } from "./problem-view.js";
+import { time } from "./times.js";
 
 const short = (value) => { const text = JSON.stringify(value) ?? ""; return text.length > 140 ? `${text.slice(0, 139)}…` : text; };
 
@@ -13,11 +14,17 @@ export function createConfigs({ call, view, toasts, me }) {
 
   async function load(position) {
     try {
-      const { json } = await call("GET", `/v1/alert-configs${position ? `?at_least=${encodeURIComponent(position)}` : ""}`);
+      const items = [];
+      for (let cursor; cursor !== null;) {
+        const query = new URLSearchParams({ ...(position ? { at_least: position } : {}), ...(cursor ? { cursor } : {}) });
+        const { json } = await call("GET", `/v1/alert-configs?${query}`);
+        items.push(...json.items);
+        cursor = json.next ?? null;
+      }
       said.replaceChildren();
-      names = [...new Set(json.items.map((c) => c.name))];
-      list.replaceChildren(...json.items.sort((a, b) => a.name.localeCompare(b.name) || (a.id < b.id ? -1 : 1)).map(card));
-      empty.hidden = json.items.length > 0;
+      names = [...new Set(items.map((c) => c.name))];
+      list.replaceChildren(...items.sort((a, b) => a.name.localeCompare(b.name) || (a.id < b.id ? -1 : 1)).map(card));
+      empty.hidden = items.length > 0;
     } catch (problem) {
       said.replaceChildren(problemView(problem, h("button", { type: "button", text: "Try again", onclick: () => load(position) })));
     }
@@ -27,7 +34,8 @@ export function createConfigs({ call, view, toasts, me }) {
     return h("li", { class: "card config", "data-id": config.id },
       h("div", { class: "main" },
         h("h3", {}, h("span", { text: config.name }), h("span", { class: `chip ${config.enabled === false ? "" : "sent"}`, text: config.enabled === false ? "off" : "on" })),
-        h("p", { class: "code", text: short(config.metric) }), h("p", { class: "chips" }, channels)),
+        h("p", { class: "code", text: short(config.metric) }), h("p", { class: "chips" }, channels),
+        (config.reports ?? []).map((r) => h("p", { class: `report ${r.kind}` }, h("span", { text: `${r.kind}: ${r.text} ` }), time(r.at, "meta")))),
       h("button", { type: "button", text: "Edit", "aria-label": `Edit ${config.name}`, onclick: () => edit(config.id) }));
   }
   async function edit(id) {
