@@ -143,6 +143,7 @@ def _unopened(cluster: Cluster, catalogue: Catalogue) -> Iterator[tuple[Topic, i
         for p in range(t.partitions)
     }
     with closing(KafkaConsumer(**cluster.for_kafka_python(), enable_auto_commit=False)) as consumer:
+        consumer.assign(list(spots))  # one request for the metadata of all, instead of one, and a pause, for each
         ends = consumer.end_offsets(list(spots))
         starts = consumer.beginning_offsets(list(spots))
         _check_opened(consumer, [spot for spot in spots if starts[spot] == 0 and ends[spot] > 0], spots)
