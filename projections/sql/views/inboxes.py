@@ -1,4 +1,5 @@
-"""One user's share of the fold of `notices`, as the gateway goes on with it: all that `apply` looks at, without the texts.
+"""One user's share of the fold of `notices`, as the gateway goes on with it: all that `apply` looks at, without the
+texts.
 
 Rows and position are read in the caller's one transaction. `NO_TEXT` stands for a body that is left in the rows.
 """
@@ -22,7 +23,7 @@ NO_TEXT = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """`box` holds what stands before the offset `next` of the user's partition on the log with this epoch ("" where no row says)."""
+    """`box`: what stands before offset `next` of the user's partition; `epoch` is "" without a row."""
 
     box: Box
     next: int

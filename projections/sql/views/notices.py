@@ -39,8 +39,10 @@ class Cursor(NamedTuple):
     notice_id: str
 
 
-def page(tx: Connection, user: str, state: str, before: Cursor | None, limit: int, words: str | None) -> list[Notice]:
-    """At most `limit` notices, newest first, older than `before`; `state` a key of STATES; `words` to be found in the text."""
+def page(
+    tx: Connection, user: str, state: str, *, before: Cursor | None, limit: int, words: str | None
+) -> list[Notice]:
+    """At most `limit` notices, newest first, older than `before`; `state` a key of STATES, `words` in the text."""
     query = select(notices).where(_n.user_id == user, STATES[state])
     if before is not None:
         same = and_(_n.raised_offset == before.raised_offset, _n.notice_id < before.notice_id)

@@ -1,4 +1,6 @@
-"""How far the rows have come on the log, and of which log they are (rule 7): what a read's `position` and `at_least` are made of."""
+"""How far the rows have come on the log, and of which log they are (rule 7): what a read's `position` and
+`at_least` are made of.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ def reached(tx: Connection, topic: str) -> dict[int, Reached]:
     return {r.partition: Reached(r.next, r.epoch) for r in found}
 
 
-def holds(tx: Connection, topic: str, wanted: Mapping[int, int]) -> bool:
-    """Whether the rows hold all before these offsets, and everything that was said because of it has been read back."""
+def holds(tx: Connection, topic: str, wanted: Mapping[int, int], *, answers: bool) -> bool:
+    """Whether the rows hold all before these offsets and, with `answers`, what was said because of it too."""
     known = reached(tx, topic)
     if any(p not in known or known[p].next < n for p, n in wanted.items()):
         return False
-    for p, n in wanted.items():
+    for p, n in wanted.items() if answers else ():
         waiting = select(
             exists().where(outbox.c.lane_topic == topic, outbox.c.lane_partition == p, outbox.c.source_offset < n)
         )

@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(tx: Connection, kind: str, subject_id: str, proposal_id: str) -> Outcome | None:
-    """The outcome once it is decided and, if accepted, the rows have it; until then null. `kind` is config or recipient."""
+    """The outcome once it is decided and, if accepted, in the rows. `kind` is config or recipient."""
     row = tx.execute(
         select(proposals.c.outcome, proposals.c.version).where(proposals.c.proposal_id == proposal_id)
     ).first()

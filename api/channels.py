@@ -1,0 +1,60 @@
+"""Which channels there are and who may watch them: checks a `subscribe` and starts it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from api.connection import Connection
+from api.entity_channel import EntitySubscription
+from api.filters import BadFilter, both, parse
+from api.inbox_channel import InboxSubscription
+from api.problems import Problem, over
+from api.protocol import Subscribe
+
+if TYPE_CHECKING:
+    from api.gateway import Gateway
+
+
+async def subscribe(
+    gateway: Gateway, connection: Connection, request_id: int | str, asked: Subscribe
+) -> asyncio.Task[None]:
+    """Check the request and start it; the task ends when the subscription shares the frames of all. Problem."""
+    if connection.identity is None:
+        raise Problem("unauthorized", "Authenticate first.")
+    if asked.expand is not None:
+        raise Problem("bad_frame", "`expand` is not available here.")
+    if asked.channel in connection.subscriptions:
+        raise Problem("bad_frame", f"{asked.channel} is subscribed already; unsubscribe it first.")
+    if len(connection.subscriptions) >= gateway.settings.limits.subscriptions:
+        raise over("subscriptions", gateway.settings.limits.subscriptions, "subscriptions on one connection")
+    if asked.channel == "inbox":
+        if asked.filter is not None:
+            raise Problem("bad_filter", "The inbox takes no filter.")
+        subscription: InboxSubscription | EntitySubscription = InboxSubscription(gateway, connection, request_id, asked)
+    else:
+        subscription = _entities(gateway, connection, request_id, asked)
+    connection.subscriptions[asked.channel] = subscription
+    subscription.task = asyncio.create_task(subscription.run())
+    return subscription.task
+
+
+def _entities(gateway: Gateway, connection: Connection, request_id: int | str, asked: Subscribe) -> EntitySubscription:
+    kind, _, entity_type = asked.channel.partition("/")
+    live = gateway.entities.get(entity_type) if kind == "entities" else None
+    if live is None or connection.identity is None:
+        raise Problem("not_found", f"There is no channel {asked.channel[:100]!r}.")
+    connection.identity.need(f"entities:read:{entity_type}")
+    limits = gateway.settings.limits
+    try:
+        own = (
+            parse(asked.filter, depth=limits.filter_depth, nodes=limits.filter_nodes)
+            if asked.filter is not None
+            else None
+        )
+    except BadFilter as error:
+        raise Problem("bad_filter", f"{error}.") from error
+    enforced = connection.identity.filters.get(entity_type)
+    return EntitySubscription(
+        gateway, connection, request_id, asked, live=live, wanted=both(own, enforced), enforced=enforced is not None
+    )

@@ -1,0 +1,89 @@
+"""One WebSocket connection: who it is, what it watches, and a writer that never waits and never piles up.
+
+Frames go straight to the transport. What a client doesn't read stays in its own buffer; beyond the cap the connection
+is cut off, so that a slow reader costs nobody else anything and misses nothing: it resumes by its token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from api.metrics import Metrics
+from api.tokens import Identity
+
+log = logging.getLogger(__name__)
+EXTENSION = "tidings.transport"
+
+
+class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, which shows itself to the application so that ready-made frames can be written."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Adds this protocol to the scope; the application's task starts only after this."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: Any = self.scope["extensions"]
+            extensions[EXTENSION] = self
+
+
+class Subscription(Protocol):
+    """Something that a connection watches."""
+
+    def stop(self) -> None:
+        """Watch no longer."""
+
+
+class Connection:
+    """`cap`: bytes that may wait in the transport."""
+
+    def __init__(self, protocol: DirectWebSocketProtocol, metrics: Metrics, cap: int) -> None:
+        self._protocol, self._metrics, self._cap = protocol, metrics, cap
+        self.identity: Identity | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.closing: tuple[int, str] | None = None
+        self.closed = asyncio.Event()
+
+    @property
+    def open(self) -> bool:
+        """Whether frames still reach somebody."""
+        p = self._protocol
+        return self.closing is None and not (p.close_sent or p.disconnected or p.transport.is_closing())
+
+    def write(self, frame: bytes) -> None:
+        """Hand over a ready-made frame; cuts the connection off if its reader is too slow."""
+        if not self.open:
+            return
+        transport = self._protocol.transport
+        transport.write(frame)
+        self._metrics.frames.inc()
+        if transport.get_write_buffer_size() > self._cap:
+            self.cut_off()
+
+    async def drained(self) -> bool:
+        """Wait until the client has read most of what waits; false if it is gone."""
+        await self._protocol.writable.wait()
+        return self.open
+
+    def cut_off(self) -> None:
+        """The reader is too slow: end it without a closing handshake, which would wait in the same buffer."""
+        if self.open:
+            self._metrics.cut_off.inc()
+            log.info("slow reader cut off user=%s", self.identity.user if self.identity else "-")
+            self._protocol.transport.abort()
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask for the end; the connection's own task sends it. 44xx: fix something first; 45xx: come back."""
+        if self.closing is None:
+            self.closing = (code, reason)
+            self.closed.set()
+
+    def stop_all(self) -> None:
+        """Watch nothing any longer."""
+        for subscription in list(self.subscriptions.values()):
+            subscription.stop()
+        self.subscriptions.clear()

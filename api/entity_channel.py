@@ -1,0 +1,184 @@
+"""A subscription to `entities/<type>`: snapshot or replay, then what came meanwhile, until it shares everybody's
+frames.
+
+All that is this client's own goes at the pace of its reading; only shared frames can cut a slow reader off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import KafkaError
+
+from api.connection import Connection
+from api.filters import Filter
+from api.frames import answer_text, push, quoted
+from api.live_entities import Entity, LiveEntities, Watcher
+from api.problems import Problem
+from api.protocol import Subscribe
+from api.settings import Limits
+from topics.catalogue import entity_topic
+from topics.events import Record
+from topics.fetch import Spot
+
+if TYPE_CHECKING:
+    from api.gateway import Gateway
+
+
+async def settle(watcher: Watcher, connection: Connection) -> None:
+    """Hand out what was held back, at the client's pace; from then on it shares the frames of all."""
+    while watcher.held:
+        connection.write(watcher.held.popleft())
+        if not watcher.held or len(watcher.held) % 16 == 0:
+            await connection.drained()
+    watcher.held = None
+
+
+class EntitySubscription:
+    """One client on `entities/<type>`."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: Connection,
+        request_id: int | str,
+        asked: Subscribe,
+        *,
+        live: LiveEntities,
+        wanted: Filter | None,
+        enforced: bool,
+    ) -> None:
+        self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
+        self._live, self._wanted, self._enforced = live, wanted, enforced
+        self._topic = entity_topic(live.entity_type)
+        self.watcher = Watcher(connection.write, connection.cut_off, wanted, gateway.settings.limits.held_frames)
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._live.leave(self.watcher)
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        """Snapshot or replay, then the frames of all."""
+        if not await self._gateway.started(self._gateway.settings.limits.wait):
+            raise Problem("not_ready")
+        if self._asked.since is not None:
+            await self._resume(self._asked.since)
+        else:
+            await self._begin()
+        await settle(self.watcher, self._connection)
+
+    async def _begin(self) -> None:
+        """The memory and the reader's position in one step, then page after page."""
+        log = self._gateway.live
+        token = log.token(self._topic, log.vector(self._topic))
+        rows = list(self._live.entities.values()) if self._asked.snapshot else []
+        self._live.join(self.watcher)
+        pages = _pages(self._matching(rows), self._live.entity_type, self._gateway.settings.limits)
+        waiting: str | None = None
+        async for page in pages:
+            if waiting is not None:
+                self._answer(f'"channel":{quoted(self._asked.channel)},"snapshot":[{waiting}],"more":true')
+                if not await self._connection.drained():
+                    return
+            waiting = page
+        snapshot = f',"snapshot":[{waiting or ""}]' if self._asked.snapshot else ""
+        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{token}"{snapshot}')
+
+    async def _matching(self, rows: Sequence[Entity]) -> AsyncIterator[Entity]:
+        for i, entity in enumerate(rows):
+            if i % 1_000 == 999:
+                await asyncio.sleep(0)
+            if self._wanted is None or self._wanted.matches(entity.parsed):
+                yield entity
+
+    async def _resume(self, since: str) -> None:
+        """Replay from the token to where the reader is, with tokens of this client's own."""
+        log, outcome = self._gateway.live, self._gateway.metrics.resumes
+        _, position = log.understood(since, (self._topic,))
+        if not await log.passes(self._topic, position.next, self._gateway.settings.limits.wait):
+            raise Problem("behind", "This gateway has not read that far yet.")
+        end = log.vector(self._topic)
+        at = {p: position.next.get(p, 0) for p in end}
+        if sum(end[p] - at[p] for p in end) > self._gateway.settings.limits.resume:
+            outcome.labels("too_far").inc()
+            raise Problem("position_lost", "The position lies too far back.")
+        if self._enforced and any(at[p] < self._live.base.get(p, 0) for p in end if at[p] < end[p]):
+            outcome.labels("versions_unknown").inc()
+            raise Problem("position_lost", "Which versions this token was allowed to see then is not known here.")
+        self._live.join(self.watcher)
+        known = {(p, o): self._live.before(p, o) for p in end for o in range(at[p], end[p])} if self._enforced else None
+        outcome.labels("resumed").inc()
+        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{since}","resumed":true')
+        with log_away():
+            await self._replay(at, end, known)
+
+    async def _replay(self, at: dict[int, int], end: dict[int, int], known: dict[tuple[int, int], Any] | None) -> None:
+        log, quiet, told = self._gateway.live, 0, dict(at)
+        fresh = max(1, self._gateway.settings.limits.resume // 3)
+        for p in sorted(end):
+            versions: dict[str, Entity | None] = {}
+            if at[p] >= end[p]:
+                continue
+            async for record in self._gateway.ranges.of_all(Spot(self._topic, p), at[p], end[p]):
+                at[p] = record.offset + 1
+                quiet += 1
+                frame = None
+                if isinstance(record, Record):
+                    before = self._before(record, versions, known)
+                    change = self._live.change(record, before)
+                    if change is not None:
+                        versions[change.id] = change.after
+                        token = log.token(self._topic, at)
+                        frame = change.frame(self._asked.channel, self._live.entity_type, token, self._wanted)
+                if frame is None and quiet >= fresh:
+                    frame = push(self._asked.channel, log.token(self._topic, at))
+                if frame is not None:
+                    quiet, told = 0, dict(at)
+                    self._connection.write(frame)
+                    if not await self._connection.drained():
+                        return
+            at[p] = end[p]  # what compaction took from the end of the range was no news any more
+        if told != end:
+            self._connection.write(push(self._asked.channel, log.token(self._topic, end)))
+
+    def _before(
+        self, record: Record, versions: dict[str, Entity | None], known: dict[tuple[int, int], Any] | None
+    ) -> Any:
+        """The version before: as this gateway knew it, or as the replay itself has seen it."""
+        if record.key in versions:
+            return versions[record.key]
+        spot = (record.partition, record.offset)
+        return known[spot] if known is not None and spot in known else self._live.before(*spot)
+
+    def _answer(self, members: str) -> None:
+        self._connection.write(answer_text(self._request_id, members))
+
+
+async def _pages(rows: AsyncIterator[Entity], entity_type: str, limits: Limits) -> AsyncIterator[str]:
+    """Rows as JSON texts, so many that a frame keeps within its limits."""
+    page: list[str] = []
+    size = 0
+    async for entity in rows:
+        text = entity.text(entity_type)
+        if page and (len(page) >= limits.snapshot_rows or size + len(text) > limits.snapshot_bytes):
+            yield ",".join(page)
+            page, size = [], 0
+        page.append(text)
+        size += len(text)
+    if page:
+        yield ",".join(page)
+
+
+@contextlib.contextmanager
+def log_away() -> Iterator[None]:
+    """What the broker refuses is told as such."""
+    try:
+        yield
+    except KafkaError as error:
+        raise Problem("log_away") from error

@@ -1,0 +1,182 @@
+"""The gateway as one thing: its log reader, its memories, its producer and its database, begun and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from api.connection import Connection
+from api.database import Database
+from api.live_entities import LiveEntities
+from api.live_inbox import LiveInboxes
+from api.live_log import LiveLog
+from api.metrics import Metrics
+from api.ranges import Ranges
+from api.settings import GatewaySettings
+from api.tokens import Tokens
+from projections.sql.schema import STAMP
+from projections.sql.store import Store, generation
+from projections.sql.views import entities, positions
+from projections.sql.views.entities import EntityRow
+from topics.catalogue import ALERT_CONFIGS, COMMANDS, NOTICE_REQUESTS, NOTICES, RECIPIENTS, entity_topic
+from topics.events import Record
+from topics.fetch import Broken, Spot
+from topics.produce import Producer
+
+log = logging.getLogger(__name__)
+WRITTEN = (NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
+STAGGER_S = 2.0
+PLEASE_RESTART = 3
+
+
+class Gateway:
+    """Made from its settings; `start` and `stop` run in one event loop. ValueError for settings that can't be right."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.tokens = Tokens(settings.secret, settings.jwks)
+        self.types = settings.catalogue.entity_types
+        followed = (NOTICES, *(entity_topic(t) for t in self.types))
+        self.live = LiveLog(settings.cluster, settings.catalogue, followed, WRITTEN, self.metrics)
+        self.database = Database(Store(settings.database))
+        self.ranges = Ranges(settings.cluster, settings.catalogue)
+        self.entities = {t: LiveEntities(t, settings.limits, self._token(t), self._broken(t)) for t in self.types}
+        self.inboxes = LiveInboxes(self.live, self.database, self.ranges, settings.limits.wait)
+        self.producer = Producer(settings.cluster, settings.catalogue, "gateway")
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._begun = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    # ---- its life
+    async def start(self) -> None:
+        """Begin to follow the log in the background; requests are answered from now on, some with `not_ready`."""
+        if self.settings.metrics_port is not None:
+            self.metrics.serve(self.settings.metrics_port)
+        self._reader = asyncio.create_task(self._run())
+        self._reader.add_done_callback(_must_not_end)
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await asyncio.gather(self.producer.stop(), self.ranges.stop())
+        self.metrics.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self.database.close)
+
+    async def drain(self) -> None:
+        """Send every client away, spread over two seconds, so that they don't all come back at once."""
+        self.draining = True
+        leaving = list(self.connections)
+        for connection in leaving:
+            connection.close(4501, "the gateway is going away")
+            await asyncio.sleep(STAGGER_S / len(leaving) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has caught up with the log."""
+        return self._begun.is_set() and self.live.ready and not self.draining
+
+    async def started(self, seconds: float) -> bool:
+        """Wait until its memory has been loaded; false when the time is over."""
+        try:
+            await asyncio.wait_for(self._begun.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def rows_position(self, topic: str) -> str:
+        """Where the rows of a topic stand, as clients hold it."""
+        found = await self.database.read(positions.reached, topic)
+        return self.live.token(topic, {p: r.next for p, r in found.items()})
+
+    async def missing_positions(self) -> list[str]:
+        """Topics of which the rows say nothing yet, or that are of another log."""
+        missing = []
+        for topic in self.live.followed:
+            found = await self.database.read(positions.reached, topic)
+            partitions = range(self.live.partitions(topic))
+            if any(p not in found or found[p].epoch != self.live.opened.get(Spot(topic, p)) for p in partitions):
+                missing.append(topic)
+        return missing
+
+    # ---- following the log
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.producer.start()
+                break
+            except KafkaError as error:
+                log.warning("waiting for the log error=%s", type(error).__name__)
+                await asyncio.sleep(1)
+        await self.live.run(self._begin, self._take, self._forget)
+
+    async def _begin(self) -> dict[Spot, int]:
+        """Entities and positions of one transaction; rows of another log are waited for. `notices` begin at the end."""
+        pause = 0.1
+        while True:
+            loaded = await self.database.read(self._rows)
+            if loaded is not None:
+                break
+            log.info("waiting for rows of this log")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+        begin: dict[Spot, int] = {}
+        for entity_type, (rows, base) in loaded.items():
+            self.entities[entity_type].begin(rows, base)
+            begin |= {Spot(entity_topic(entity_type), p): n for p, n in base.items()}
+        self._begun.set()
+        return begin
+
+    def _rows(self, tx: Any) -> dict[str, tuple[list[EntityRow], dict[int, int]]] | None:
+        """In a thread of the database. Null while the rows belong to another version or another log."""
+        if generation(tx)[0] != STAMP:
+            return None
+        found: dict[str, tuple[list[EntityRow], dict[int, int]]] = {}
+        for entity_type in self.types:
+            topic = entity_topic(entity_type)
+            at = positions.reached(tx, topic)
+            if any(r.epoch != self.live.opened.get(Spot(topic, p)) for p, r in at.items()):
+                return None
+            base = {p: at[p].next if p in at else 0 for p in range(self.live.partitions(topic))}
+            found[entity_type] = (list(entities.of_type(tx, entity_type)), base)
+        return found
+
+    async def _take(self, record: Record | Broken) -> None:
+        if isinstance(record, Broken):
+            self.metrics.broken.labels(record.topic).inc()
+            log.warning("broken record topic=%s partition=%d offset=%d", record.topic, record.partition, record.offset)
+        elif record.topic == NOTICES:
+            self.inboxes.take(record)
+        else:
+            await self.entities[record.topic.removeprefix("entities.")].take(record)
+
+    def _forget(self) -> None:
+        self._begun.clear()
+        self.inboxes.forget()
+        for live in self.entities.values():
+            live.forget()
+        for connection in list(self.connections):
+            connection.close(4502, "the log begins anew; resume or take a snapshot")
+
+    def _token(self, entity_type: str) -> Callable[[], str]:
+        topic = entity_topic(entity_type)
+        return lambda: self.live.token(topic, self.live.vector(topic))
+
+    def _broken(self, entity_type: str) -> Callable[[], None]:
+        return lambda: self.metrics.broken.labels(entity_topic(entity_type)).inc()
+
+
+def _must_not_end(task: asyncio.Task[None]) -> None:
+    """A reader that ended without being told to is a bug: the process ends, its supervisor starts another."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the live reader ended error=%s", type(error).__name__, exc_info=error)
+        os._exit(PLEASE_RESTART)

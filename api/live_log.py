@@ -1,0 +1,180 @@
+"""The one group-less reader of a gateway: every partition of `notices` and of the entity topics, in log order, to
+those who fold them.
+
+Between two records everything that hangs on it is consistent: a record is folded, and its frames are handed out,
+before the position moves on. When the log is another one (rule 7) everything is begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from aiokafka.errors import KafkaError
+
+from api.metrics import Metrics
+from api.position import BadPosition, Position, decode, encode, epoch_of
+from api.problems import Problem
+from topics.catalogue import Catalogue
+from topics.cluster import Cluster
+from topics.events import Record
+from topics.fetch import Broken, LogReader, Spot, reading
+
+log = logging.getLogger(__name__)
+Take = Callable[[Record | Broken], Awaitable[None]]
+Begin = Callable[[], Awaitable[dict[Spot, int]]]
+EPOCH_CHECK_S = 60.0
+STUCK_S = 2.0
+
+
+class AnotherLog(RuntimeError):
+    """The topics were made anew: no position holds any more."""
+
+
+class LiveLog:
+    """`followed` are read; of `known` (more topics) only the epoch is known, for the positions of writes."""
+
+    def __init__(
+        self, cluster: Cluster, catalogue: Catalogue, followed: Iterable[str], known: Iterable[str], metrics: Metrics
+    ) -> None:
+        self._cluster, self._catalogue, self._metrics = cluster, catalogue, metrics
+        self.followed = tuple(followed)
+        self.known = (*self.followed, *known)
+        self.positions: dict[Spot, int] = {}
+        self.opened: dict[Spot, str] = {}
+        self.caught_up = False
+        self._epochs: dict[str, bytes] = {}
+        self._noted: dict[Spot, int] = {}
+        self._moved = asyncio.Event()
+        self._busy_since: float | None = None
+
+    # ---- what is asked of it
+    @property
+    def ready(self) -> bool:
+        """Whether it has come to the ends noted at its start, and no record holds it up."""
+        stuck = self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S
+        return self.caught_up and not stuck
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return self._catalogue.topics()[topic].partitions
+
+    def vector(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition of a followed topic."""
+        return {p: self.positions.get(Spot(topic, p), 0) for p in range(self.partitions(topic))}
+
+    def token(self, topic: str, following: Mapping[int, int]) -> str:
+        """A position as clients hold it. Problem `not_ready` before the log's epoch is known."""
+        if topic not in self._epochs:
+            raise Problem("not_ready")
+        return encode(self._epochs[topic], following)
+
+    def understood(self, token: str, topics: Iterable[str]) -> tuple[str, Position]:
+        """A client's token and which of `topics` it belongs to. Problem `bad_position`, `position_lost`."""
+        if not self._epochs:
+            raise Problem("not_ready")
+        try:
+            found = decode(token)
+        except BadPosition as error:
+            raise Problem("bad_position", f"This is no position: {error}.") from error
+        for topic in topics:
+            if self._epochs.get(topic) == found.epoch:
+                if any(p >= self.partitions(topic) for p in found.next):
+                    raise Problem("bad_position")
+                return topic, found
+        raise Problem("position_lost", "The position belongs to another channel, or to a log that was made anew.")
+
+    async def passes(self, topic: str, following: Mapping[int, int], seconds: float) -> bool:
+        """Wait until everything before these offsets has been read; false when the time is over."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(self.positions.get(Spot(topic, p), 0) < n for p, n in following.items()):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # ---- its life
+    async def run(self, begin: Begin, take: Take, forget: Callable[[], None]) -> None:
+        """Follow the log. `begin` loads what is folded and says where to read on; `forget` before it begins anew."""
+        while True:
+            try:
+                await self._session(begin, take)
+            except (KafkaError, AnotherLog, Problem) as error:
+                log.warning("live reader begins anew error=%s", type(error).__name__)
+            self.caught_up = False
+            self._epochs, self.opened, self.positions = {}, {}, {}
+            forget()
+            await asyncio.sleep(1)
+
+    async def _session(self, begin: Begin, take: Take) -> None:
+        async with reading(self._cluster, self._catalogue) as reader:
+            self.opened = await self._epoch(reader)
+            for topic in self.known:
+                ids = {s.partition: i for s, i in self.opened.items() if s.topic == topic}
+                self._epochs[topic] = epoch_of(topic, ids)
+            spots = reader.spots(self.followed)
+            self._noted = await reader.ends(spots)
+            starts = await reader.starts(spots)
+            wanted = await begin()
+            self.positions = {s: max(wanted.get(s, self._noted[s]), starts[s]) for s in spots}
+            await reader.seek(self.positions)
+            watch = asyncio.create_task(self._watch())
+            try:
+                await self._follow(reader, take, watch)
+            finally:
+                watch.cancel()
+
+    async def _follow(self, reader: LogReader, take: Take, watch: asyncio.Task[None]) -> None:
+        while True:
+            self._look_round()
+            messages = await reader.poll(500, 500)
+            for message in messages:
+                self._busy_since = time.monotonic()
+                record = await reader.decoded(message)
+                self._metrics.records.labels(record.topic).inc()
+                self.positions[Spot(record.topic, record.partition)] = record.offset + 1
+                await take(record)
+            self._busy_since = None
+            if messages:
+                self._metrics.lag.set(max(0.0, time.time() - messages[-1].timestamp / 1000))
+            if watch.done():
+                watch.result()
+
+    def _look_round(self) -> None:
+        """Tell those who wait, and note whether the ends of the start have been reached."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+        if not self.caught_up and all(self.positions[s] >= n for s, n in self._noted.items()):
+            self.caught_up = True
+            log.info("live reader caught up partitions=%d", len(self._noted))
+
+    async def _epoch(self, reader: LogReader) -> dict[Spot, str]:
+        """The log's epoch, once all topics are there and opened."""
+        while True:
+            spots = reader.spots(self.known)
+            try:
+                async with asyncio.timeout(20):
+                    found = await reader.epoch(spots)
+            except TimeoutError:
+                found = {}
+            if found and all(found.values()):
+                return found
+            missing = sorted({s.topic for s in spots if not found.get(s)})
+            log.warning("waiting for topics to be opened missing=%s", ",".join(missing))
+            await asyncio.sleep(1)
+
+    async def _watch(self) -> None:
+        """Look now and then whether the topics are still those of the start."""
+        while True:
+            await asyncio.sleep(EPOCH_CHECK_S)
+            try:
+                async with reading(self._cluster, self._catalogue) as reader, asyncio.timeout(30):
+                    found = await reader.epoch(reader.spots(self.known))
+            except (KafkaError, TimeoutError) as error:
+                log.warning("the log's epoch could not be checked error=%s", type(error).__name__)
+                continue
+            if found != self.opened:
+                raise AnotherLog

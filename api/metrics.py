@@ -1,0 +1,46 @@
+"""What the gateway counts, in Prometheus' format, on a port of its own (loopback by default)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+if TYPE_CHECKING:
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+
+class Metrics:
+    """One registry a process, made with the application, never at import."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.connections = Gauge("tidings_gateway_connections", "Open WebSocket connections", registry=r)
+        self.frames = Counter("tidings_gateway_frames", "Frames written to WebSocket connections", registry=r)
+        self.cut_off = Counter(
+            "tidings_gateway_slow_readers", "Connections cut off because they read too slowly", registry=r
+        )
+        self.records = Counter("tidings_gateway_records", "Records read from the log", ["topic"], registry=r)
+        self.broken = Counter(
+            "tidings_gateway_broken_records", "Records that could not be decoded or had no place", ["topic"], registry=r
+        )
+        self.resumes = Counter("tidings_gateway_resumes", "Subscriptions with `since`", ["outcome"], registry=r)
+        self.lag = Gauge("tidings_gateway_read_seconds", "Age of the newest record when it was read", registry=r)
+        self.requests = Histogram("tidings_gateway_request_seconds", "HTTP requests", ["method", "status"], registry=r)
+        self._server: tuple[WSGIServer, Thread] | None = None
+        self.port: int | None = None
+
+    def serve(self, port: int, host: str = "127.0.0.1") -> None:
+        """Serve /metrics on `port` (0: a free one, see `port`). OSError if it is taken."""
+        self._server = start_http_server(port, host, self.registry)
+        self.port = self._server[0].server_port
+
+    def stop(self) -> None:
+        """Stop serving."""
+        if self._server:
+            server, thread = self._server
+            self._server = None
+            server.shutdown()
+            server.server_close()
+            thread.join()

@@ -1,0 +1,63 @@
+"""Going back on the log: a few readers of their own, lent to whoever replays a range, so that the live reader never
+turns round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from topics.catalogue import Catalogue
+from topics.cluster import Cluster
+from topics.events import Record
+from topics.fetch import Broken, LogReader, Spot
+
+READERS = 3
+
+
+class Ranges:
+    """At most three replays at a time; the others wait."""
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
+        self._cluster, self._catalogue = cluster, catalogue
+        self._free: list[LogReader] = []
+        self._turns = asyncio.Semaphore(READERS)
+
+    async def stop(self) -> None:
+        """Close the readers."""
+        await asyncio.gather(*(r.stop() for r in self._free))
+        self._free.clear()
+
+    async def of_key(self, spot: Spot, start: int, end: int, key: str) -> AsyncIterator[Record]:
+        """The records of one key in a range of a topic that is not compacted; only those are decoded. KafkaError."""
+        wanted = key.encode()
+        async with self._lent() as reader:
+            await reader.seek({spot: start})
+            while start < end:
+                for message in await reader.poll(500):
+                    if message.offset >= end:
+                        return
+                    start = message.offset + 1
+                    if message.key == wanted and isinstance(record := await reader.decoded(message), Record):
+                        yield record
+
+    async def of_all(self, spot: Spot, start: int, end: int) -> AsyncIterator[Record | Broken]:
+        """All records in a range; those that compaction took are missing. KafkaError."""
+        async with self._lent() as reader:
+            async for record in reader.range(spot, start, end):
+                yield record
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[LogReader]:
+        async with self._turns:
+            reader = self._free.pop() if self._free else None
+            if reader is None:
+                reader = LogReader(self._cluster, self._catalogue)
+                await reader.start()
+            try:
+                yield reader
+            except BaseException:
+                await reader.stop()  # whatever went wrong with it, the next replay gets a fresh one
+                raise
+            self._free.append(reader)

@@ -1,0 +1,151 @@
+"""`/v1/alert-configs`: the configurator. The body is kept as its text, so that `metric` reaches the alert byte for
+byte.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api import things
+from api.frames import quoted, when
+from api.gateway import Gateway
+from api.lanes import Forward, resolve
+from api.problems import Problem
+from api.proposals import stamp
+from api.protocol import first_fault
+from api.requests import caller, gateway_of, json_object, listed
+from api.things import Change, Kind, with_id
+from api.tokens import is_id
+from projections.sql.views import alert_configs
+from projections.sql.views.alert_configs import Thing
+from topics.catalogue import ALERT_CONFIGS
+from topics.events import ConfigProposed
+from topics.ids import new_id
+from topics.json_text import joined
+
+Entry = Annotated[str, Field(min_length=1, max_length=500)]
+ENTRIES = 1_000
+
+
+class AlertConfig(BaseModel):
+    """What of a config has a meaning here; further members are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(min_length=1, max_length=100)
+    channel: dict[str, list[Entry]]
+    metric: Any = None
+    enabled: bool = Field(default=True, strict=True)
+    forward: Forward | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, given: str) -> str:
+        if not is_id(given) or given.strip() != given:
+            raise ValueError("no control characters and no white space around it")
+        return given
+
+    @field_validator("channel")
+    @classmethod
+    def _channel(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        if sum(map(len, given.values())) > ENTRIES:
+            raise ValueError(f"at most {ENTRIES} entries")
+        return given
+
+
+def routes() -> list[Route]:
+    """The routes."""
+    return [
+        Route("/v1/alert-configs", _list, methods=["GET"]),
+        Route("/v1/alert-configs", _create, methods=["POST"]),
+        Route("/v1/alert-configs/{id:path}", _get, methods=["GET"]),
+        Route("/v1/alert-configs/{id:path}", _put, methods=["PUT"]),
+        Route("/v1/alert-configs/{id:path}", _patch, methods=["PATCH"]),
+        Route("/v1/alert-configs/{id:path}", _delete, methods=["DELETE"]),
+    ]
+
+
+async def _list(request: Request) -> Response:
+    name = request.query_params.get("name")
+    database = gateway_of(request).database
+    return await things.lists(request, KIND, lambda after, limit: database.read(alert_configs.page, name, after, limit))
+
+
+async def _create(request: Request) -> Response:
+    caller(request, KIND.scope)
+    text = await things.text_of(request)
+    wanted = json_object(text).get("id") or new_id()
+    if not isinstance(wanted, str) or not is_id(wanted):
+        raise Problem("bad_field", "id: 1 to 200 characters, no control characters")
+    return await things.create(request, KIND, wanted, text)
+
+
+async def _get(request: Request) -> Response:
+    return await things.get(request, KIND)
+
+
+async def _put(request: Request) -> Response:
+    return await things.put(request, KIND)
+
+
+async def _patch(request: Request) -> Response:
+    return await things.patch(request, KIND)
+
+
+async def _delete(request: Request) -> Response:
+    return await things.delete(request, KIND)
+
+
+async def _one(gateway: Gateway, config_id: str) -> Thing | None:
+    return await gateway.database.read(alert_configs.one, config_id)
+
+
+async def _proposal(gateway: Gateway, wanted: Change) -> ConfigProposed:
+    if wanted.op == "delete":
+        now = await _one(gateway, wanted.id)
+        name = str(json_object(now.body).get("name", "")) if now else ""
+        body = joined({"id": quoted(wanted.id)}).encode()
+        return _event(gateway, wanted, name=name, enabled=False, lanes=(), forward="", body=body)
+    parts = with_id(wanted.id, wanted.text)
+    try:
+        config = AlertConfig.model_validate(json_object(wanted.text))
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+    lanes = await resolve(gateway, config.channel, config.forward, round(gateway.settings.forward_after * 1000))
+    parts.setdefault("enabled", "true")
+    forward = parts.get("forward", "")
+    return _event(
+        gateway,
+        wanted,
+        name=config.name,
+        enabled=config.enabled,
+        lanes=lanes,
+        forward="" if forward == "null" else forward,
+        body=joined(parts).encode(),
+    )
+
+
+def _event(gateway: Gateway, wanted: Change, **fields: Any) -> ConfigProposed:
+    return ConfigProposed(**stamp(gateway), config_id=wanted.id, op=wanted.op, based_on=wanted.based_on, **fields)
+
+
+async def _reports(gateway: Gateway, ids: list[str]) -> dict[str, dict[str, str]]:
+    """The last words of the alert programs about these configs."""
+    found = await gateway.database.read(alert_configs.reports, ids)
+    return {
+        config_id: {
+            "reports": listed(
+                joined({"kind": quoted(r.kind), "text": quoted(r.text), "at": when(r.at)})
+                for r in reports
+                if r.kind == "error"
+            )
+        }
+        for config_id, reports in found.items()
+    }
+
+
+KIND = Kind(ALERT_CONFIGS, "configs", _one, _proposal, _reports)

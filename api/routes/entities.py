@@ -1,0 +1,230 @@
+"""`/v1/entities/…`: changes go to the log as they come; lists come from the gateway's memory, by the filter that
+pushes use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api.cursors import decode_id, encode_id
+from api.filters import BadFilter, Filter, both, parse
+from api.frames import quoted
+from api.live_entities import LiveEntities
+from api.marks import put
+from api.ndjson import lines, refused
+from api.problems import Problem, too_large
+from api.requests import (
+    at_least,
+    body_text,
+    caller,
+    gateway_of,
+    is_ndjson,
+    json_object,
+    json_value,
+    listed,
+    object_response,
+    page_limit,
+    path_id,
+)
+from api.tokens import Identity, is_id
+from topics.catalogue import entity_topic
+from topics.events import EntityChanged
+from topics.ids import new_id
+from topics.json_text import compact, members
+from topics.produce import now_us
+
+OPS = ("created", "updated", "deleted")
+AT_ONCE = 500
+LARGEST_VERSION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change as it was sent; `body` is its JSON text."""
+
+    id: str
+    op: str
+    body: str | None
+    version: int | None = None
+    at: int | None = None
+
+
+def routes() -> list[Route]:
+    """The routes."""
+    return [
+        Route("/v1/entities/{type}", _list, methods=["GET"]),
+        Route("/v1/entities/{type}", _batch, methods=["POST"]),
+        Route("/v1/entities/{type}/{id:path}", _one, methods=["GET"]),
+        Route("/v1/entities/{type}/{id:path}", _put, methods=["PUT"]),
+        Route("/v1/entities/{type}/{id:path}", _delete, methods=["DELETE"]),
+    ]
+
+
+# ---- reading
+async def _list(request: Request) -> Response:
+    live, enforced = _reading(request)
+    await _begun(request)
+    await at_least(request)
+    gateway, limits, query = gateway_of(request), gateway_of(request).settings.limits, request.query_params
+    own = None
+    if "filter" in query:
+        try:
+            own = parse(json_value(query["filter"]), depth=limits.filter_depth, nodes=limits.filter_nodes)
+        except BadFilter as error:
+            raise Problem("bad_filter", f"{error}.") from error
+    after = decode_id(query["cursor"]) if "cursor" in query else ""
+    topic = entity_topic(live.entity_type)
+    found, more = live.page(both(own, enforced), after, page_limit(request))
+    parts = {
+        "items": listed(e.text(live.entity_type) for e in found),
+        "next": quoted(encode_id(found[-1].id)) if more else "null",
+        "position": quoted(gateway.live.token(topic, gateway.live.vector(topic))),
+    }
+    return object_response(parts)
+
+
+async def _one(request: Request) -> Response:
+    live, enforced = _reading(request)
+    await _begun(request)
+    await at_least(request)
+    gateway, topic = gateway_of(request), entity_topic(live.entity_type)
+    entity = live.entities.get(path_id(request))
+    if entity is None or (enforced is not None and not enforced.matches(entity.parsed)):
+        raise Problem("not_found")
+    position = quoted(gateway.live.token(topic, gateway.live.vector(topic)))
+    return object_response(members(entity.text(live.entity_type)) | {"position": position})
+
+
+def _reading(request: Request) -> tuple[LiveEntities, Filter | None]:
+    identity = caller(request)
+    live = _served(request, identity, "read")
+    return live, identity.filters.get(live.entity_type)
+
+
+async def _begun(request: Request) -> None:
+    gateway = gateway_of(request)
+    if not await gateway.started(gateway.settings.limits.wait):
+        raise Problem("not_ready")
+
+
+# ---- writing
+async def _put(request: Request) -> Response:
+    live = _served(request, caller(request), "write")
+    limit = gateway_of(request).settings.limits.entity_body
+    text = await body_text(request, "entity_body", limit, "An entity's body")
+    json_object(text)
+    return await _accepted(request, live.entity_type, Change(path_id(request), "updated", compact(text)))
+
+
+async def _delete(request: Request) -> Response:
+    live = _served(request, caller(request), "write")
+    return await _accepted(request, live.entity_type, Change(path_id(request), "deleted", None))
+
+
+async def _accepted(request: Request, entity_type: str, change: Change) -> Response:
+    gateway, topic = gateway_of(request), entity_topic(entity_type)
+    event = _event(request, entity_type, change)
+    placed = await put(gateway, topic, change.id, event)
+    position = gateway.live.token(topic, {placed.partition: placed.offset + 1})
+    return JSONResponse({"event_id": event.event_id, "position": position}, 202)
+
+
+async def _batch(request: Request) -> Response:
+    live = _served(request, caller(request), "write")
+    if not is_ndjson(request):
+        raise Problem("bad_request", "Send one change a line, with the content type application/x-ndjson.")
+    gateway, topic = gateway_of(request), entity_topic(live.entity_type)
+    given = await lines(request)
+    results: list[dict[str, Any]] = []
+    reached: dict[int, int] = {}
+
+    async def one(index: int, line: str) -> dict[str, Any]:
+        try:
+            change = _change(line, gateway.settings.limits.entity_body)
+            event = _event(request, live.entity_type, change)
+            placed = await put(gateway, topic, change.id, event)
+        except Problem as problem:
+            return refused(index, problem)
+        reached[placed.partition] = max(reached.get(placed.partition, 0), placed.offset + 1)
+        position = gateway.live.token(topic, {placed.partition: placed.offset + 1})
+        return {"line": index + 1, "event_id": event.event_id, "position": position}
+
+    for start in range(0, len(given), AT_ONCE):  # tasks begin in order, and the producer keeps the order of one key
+        part = enumerate(given[start : start + AT_ONCE], start)
+        results += await asyncio.gather(*(one(index, line) for index, line in part))
+    wrong = sum("error" in r for r in results)
+    answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
+    if reached:
+        answer["position"] = gateway.live.token(topic, reached)
+    return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
+
+
+def _event(request: Request, entity_type: str, change: Change) -> EntityChanged:
+    return EntityChanged(
+        event_id=new_id(),
+        producer=gateway_of(request).producer.name,
+        occurred_at=now_us(),
+        entity_type=entity_type,
+        entity_id=change.id,
+        op=change.op,
+        version=change.version,
+        at=change.at,
+        body=None if change.body is None else change.body.encode(),
+    )
+
+
+def _change(line: str, limit: int) -> Change:
+    """One NDJSON line. Problem."""
+    value = json_object(line)
+    if unknown := sorted(set(value) - {"id", "op", "body", "version", "at"}):
+        raise Problem("bad_field", f"unknown member {unknown[0][:100]!r}")
+    entity_id, op, version = value.get("id"), value.get("op", "updated"), value.get("version")
+    if not isinstance(entity_id, str) or not is_id(entity_id):
+        raise Problem("bad_field", "id: a text of 1 to 200 characters without control characters")
+    if op not in OPS:
+        raise Problem("bad_field", f"op: one of {', '.join(OPS)}")
+    if version is not None and (
+        isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION
+    ):
+        raise Problem("bad_field", "version: a whole number, not negative")
+    body = members(line).get("body")
+    if op == "deleted":
+        return Change(entity_id, op, None, version, _at(value.get("at")))
+    if not isinstance(value.get("body"), dict) or body is None:
+        raise Problem("bad_field", "body: a JSON object")
+    if len(body.encode()) > limit:
+        raise too_large("entity_body", limit, "An entity's body")
+    return Change(entity_id, op, compact(body), version, _at(value.get("at")))
+
+
+def _at(given: Any) -> int | None:
+    """RFC 3339, or milliseconds since 1970."""
+    if given is None:
+        return None
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 253_402_300_800_000:
+        return given
+    try:
+        found = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise Problem("bad_field", "at: a time as in RFC 3339, or milliseconds since 1970")
+    return max(0, int(found.timestamp() * 1000))
+
+
+def _served(request: Request, identity: Identity, right: str) -> LiveEntities:
+    entity_type: str = request.path_params["type"]
+    identity.need(f"entities:{right}:{entity_type}")
+    live = gateway_of(request).entities.get(entity_type)
+    if live is None:
+        raise Problem(
+            "unknown_entity_type", f"{entity_type[:100]!r} is not served here.", known=list(gateway_of(request).types)
+        )
+    return live

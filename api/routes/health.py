@@ -1,0 +1,32 @@
+"""`/healthz`: this process lives. `/readyz`: it has caught up with the log, and the rows are of that log."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api.problems import Problem
+from api.requests import gateway_of
+
+
+def routes() -> list[Route]:
+    """The routes."""
+    return [Route("/healthz", _healthz, methods=["GET"]), Route("/readyz", _readyz, methods=["GET"])]
+
+
+async def _healthz(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _readyz(request: Request) -> Response:
+    """What is waited for is told, so that nobody has to guess."""
+    gateway = gateway_of(request)
+    waiting = [] if gateway.ready else ["the log"]
+    if not waiting:
+        try:
+            waiting = [f"rows of {topic}" for topic in await gateway.missing_positions()]
+        except Problem as problem:
+            waiting = [problem.title]
+    status = {"ready": not waiting, "waiting_for": waiting}
+    return JSONResponse(status, 503 if waiting else 200)

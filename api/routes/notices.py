@@ -1,0 +1,221 @@
+"""`/v1/notices…` and `/v1/preferences`: sending direct notices, and the caller's own inbox as the rows have it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api import direct_notices
+from api.cursors import decode_cursor, encode_cursor
+from api.frames import quoted
+from api.gateway import Gateway
+from api.marks import mark, put
+from api.ndjson import items, lines, refused
+from api.notice_json import notice_text
+from api.preferences import Preferences
+from api.problems import Problem
+from api.proposals import stamp
+from api.protocol import MarkRequest, first_fault
+from api.requests import (
+    at_least,
+    body_text,
+    caller,
+    gateway_of,
+    is_ndjson,
+    json_object,
+    listed,
+    object_response,
+    page_limit,
+    path_id,
+)
+from api.tokens import is_id
+from projections.sql.views import notices, positions
+from projections.sql.views.notices import STATES, Cursor
+from topics.catalogue import NOTICE_REQUESTS, NOTICES
+from topics.events import PreferencesChanged
+from topics.ids import new_id
+from topics.json_text import compact, members
+from topics.partition import partition_of
+
+LONGEST_SEARCH = 200
+
+
+def routes() -> list[Route]:
+    """The routes."""
+    return [
+        Route("/v1/notices", _list, methods=["GET"]),
+        Route("/v1/notices", _send, methods=["POST"]),
+        Route("/v1/notices/resolve", _resolve, methods=["POST"]),
+        Route("/v1/notices/mark", _mark, methods=["POST"]),
+        Route("/v1/notices/counts", _counts, methods=["GET"]),
+        Route("/v1/notices/{id}", _one, methods=["GET"]),
+        Route("/v1/preferences", _preferences, methods=["GET"]),
+        Route("/v1/preferences", _put_preferences, methods=["PUT"]),
+    ]
+
+
+# ---- sending
+async def _send(request: Request) -> Response:
+    identity, gateway = caller(request, "notices:write"), gateway_of(request)
+    request_key = request.headers.get("idempotency-key") or new_id()
+    if not is_id(request_key):
+        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
+    limits = gateway.settings.limits
+    if is_ndjson(request):
+        return await _send_batch(gateway, identity.user, request_key, await lines(request))
+    text = await body_text(request, "http_body", limits.http_body, "A request's body")
+    if text.lstrip().startswith("["):
+        return await _send_batch(gateway, identity.user, request_key, items(text, limits.ndjson_lines))
+    sent = await direct_notices.request(gateway, identity.user, request_key, text)
+    position = gateway.live.token(NOTICE_REQUESTS, {sent.placed.partition: sent.placed.offset + 1})
+    return JSONResponse({"ids": sent.ids, "request_key": request_key, "position": position}, 202)
+
+
+async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: list[str]) -> Response:
+    reached: dict[int, int] = {}
+
+    async def one(index: int, text: str) -> dict[str, Any]:
+        key = f"{request_key}/{index}"
+        try:
+            sent = await direct_notices.request(gateway, subject, key, text)
+        except Problem as problem:
+            return refused(index, problem)
+        reached[sent.placed.partition] = max(reached.get(sent.placed.partition, 0), sent.placed.offset + 1)
+        return {"line": index + 1, "ids": sent.ids, "request_key": key}
+
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(texts), 100):
+        results += await asyncio.gather(*(one(i, t) for i, t in enumerate(texts[start : start + 100], start)))
+    wrong = sum("error" in r for r in results)
+    answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
+    if reached:
+        answer["position"] = gateway.live.token(NOTICE_REQUESTS, reached)
+    return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
+
+
+async def _resolve(request: Request) -> Response:
+    identity, gateway = caller(request, "notices:write"), gateway_of(request)
+    text = await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body")
+    placed = await direct_notices.resolve_condition(gateway, identity.user, text)
+    position = gateway.live.token(NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
+    return JSONResponse({"position": position}, 202)
+
+
+# ---- the caller's inbox
+async def _list(request: Request) -> Response:
+    user, gateway, query = caller(request).user, gateway_of(request), request.query_params
+    state, words = query.get("state", "open"), query.get("q")
+    if state not in STATES:
+        raise Problem("bad_request", f"`state` is one of {', '.join(STATES)}.")
+    if words is not None and len(words) > LONGEST_SEARCH:
+        raise Problem("bad_request", f"`q` has at most {LONGEST_SEARCH} characters.")
+    before = decode_cursor(query["cursor"]) if "cursor" in query else None
+    limit = page_limit(request)
+    await at_least(request)
+
+    def rows(tx: Any) -> tuple[dict[str, str], int]:
+        found = notices.page(tx, user, state, before=before, limit=limit + 1, words=words)
+        shown = found[:limit]
+        deliveries = notices.deliveries(tx, user, [n.notice_id for n in shown])
+        counts = notices.counts(tx, user)
+        last = encode_cursor(Cursor(shown[-1].raised_offset, shown[-1].notice_id)) if len(found) > limit else None
+        parts = {
+            "items": listed(notice_text(n, n.body, deliveries) for n in shown),
+            "next": quoted(last) if last else "null",
+            "counts": f'{{"unread":{counts["unread"]},"unseen":{counts["unseen"]}}}',
+        }
+        return parts, _next(tx, gateway, user)
+
+    parts, following = await gateway.database.read(rows)
+    return object_response(parts | {"position": _position(gateway, user, following)})
+
+
+async def _counts(request: Request) -> Response:
+    user, gateway = caller(request).user, gateway_of(request)
+    await at_least(request)
+
+    def rows(tx: Any) -> tuple[dict[str, int], int]:
+        return notices.counts(tx, user), _next(tx, gateway, user)
+
+    counts, following = await gateway.database.read(rows)
+    parts = {name: str(count) for name, count in counts.items()}
+    return object_response(parts | {"position": _position(gateway, user, following)})
+
+
+async def _one(request: Request) -> Response:
+    user, gateway, notice_id = caller(request).user, gateway_of(request), path_id(request)
+    await at_least(request)
+
+    def rows(tx: Any) -> tuple[str | None, int]:
+        found = [n for n in notices.by_ids(tx, user, [notice_id]) if n.inbox]
+        text = notice_text(found[0], found[0].body, notices.deliveries(tx, user, [notice_id])) if found else None
+        return text, _next(tx, gateway, user)
+
+    text, following = await gateway.database.read(rows)
+    if text is None:
+        raise Problem("not_found")
+    return object_response(members(text) | {"position": _position(gateway, user, following)})
+
+
+async def _mark(request: Request) -> Response:
+    user, gateway = caller(request).user, gateway_of(request)
+    value = json_object(await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body"))
+    value.setdefault("cmd", new_id())
+    try:
+        asked = MarkRequest.model_validate(value)
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+    marked = await mark(gateway, user, asked)
+    following = {marked.partition: marked.offset + 1}
+    answer: dict[str, Any] = {"cmd": asked.cmd, "position": gateway.live.token(NOTICES, following)}
+    if marked.done:
+        return JSONResponse(answer | {"done": True})
+    held = await gateway.database.reaches(NOTICES, following, gateway.settings.limits.wait, answers=False)
+    return JSONResponse(answer, 200 if held else 202)
+
+
+# ---- preferences
+async def _preferences(request: Request) -> Response:
+    user, gateway = caller(request).user, gateway_of(request)
+    await at_least(request)
+
+    def rows(tx: Any) -> tuple[str | None, int]:
+        return notices.preferences_of(tx, user), _next(tx, gateway, user)
+
+    text, following = await gateway.database.read(rows)
+    return object_response(members(text or "{}") | {"position": _position(gateway, user, following)})
+
+
+async def _put_preferences(request: Request) -> Response:
+    user, gateway = caller(request).user, gateway_of(request)
+    text = await body_text(request, "data", gateway.settings.limits.data, "The preferences")
+    json_object(text)
+    parts = {name: compact(raw) for name, raw in members(text).items() if name != "position"}
+    text = "{" + ",".join(f"{quoted(name)}:{raw}" for name, raw in parts.items()) + "}"
+    try:
+        Preferences.model_validate(json_object(text))
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+    cmd = request.headers.get("idempotency-key") or new_id()
+    if not is_id(cmd):
+        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
+    placed = await put(
+        gateway, NOTICES, user, PreferencesChanged(**stamp(gateway), user=user, cmd=cmd, body=text.encode())
+    )
+    following = {placed.partition: placed.offset + 1}
+    held = await gateway.database.reaches(NOTICES, following, gateway.settings.limits.wait, answers=False)
+    return JSONResponse({"position": gateway.live.token(NOTICES, following)}, 200 if held else 202)
+
+
+def _next(tx: Any, gateway: Gateway, user: str) -> int:
+    found = positions.reached(tx, NOTICES).get(partition_of(user, gateway.live.partitions(NOTICES)))
+    return found.next if found else 0
+
+
+def _position(gateway: Gateway, user: str, following: int) -> str:
+    return quoted(gateway.live.token(NOTICES, {partition_of(user, gateway.live.partitions(NOTICES)): following}))

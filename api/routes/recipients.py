@@ -1,0 +1,114 @@
+"""`/v1/recipients`: people and where they can be reached. A recipient's id is the user id of the tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api import things
+from api.addresses import is_address
+from api.frames import quoted
+from api.gateway import Gateway
+from api.preferences import Preferences
+from api.problems import Problem
+from api.proposals import stamp
+from api.protocol import first_fault
+from api.requests import gateway_of, json_object
+from api.things import Change, Kind, with_id
+from projections.sql.views import recipients
+from projections.sql.views.alert_configs import Thing
+from topics.catalogue import RECIPIENTS
+from topics.events import RecipientProposed
+from topics.json_text import joined
+
+
+class Recipient(BaseModel):
+    """A recipient as it is sent; further members are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(default="", max_length=300)
+    addresses: dict[str, Annotated[str, Field(min_length=1, max_length=500)]] = Field(
+        default_factory=dict, max_length=50
+    )
+    locale: str | None = Field(default=None, max_length=50)
+    time_zone: str | None = Field(default=None, max_length=100)
+    preferences: Preferences | None = None
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, given: dict[str, str]) -> dict[str, str]:
+        for channel, address in given.items():
+            if not is_address(channel, address):
+                raise ValueError(f"{address[:100]!r} is no address of {channel}")
+        return given
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone(cls, given: str | None) -> str | None:
+        if given is not None:
+            try:
+                ZoneInfo(given)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError("no such time zone; use a name like Europe/Berlin") from error
+        return given
+
+
+def routes() -> list[Route]:
+    """The routes."""
+    return [
+        Route("/v1/recipients", _list, methods=["GET"]),
+        Route("/v1/recipients/{id:path}", _get, methods=["GET"]),
+        Route("/v1/recipients/{id:path}", _put, methods=["PUT"]),
+        Route("/v1/recipients/{id:path}", _patch, methods=["PATCH"]),
+        Route("/v1/recipients/{id:path}", _delete, methods=["DELETE"]),
+    ]
+
+
+async def _list(request: Request) -> Response:
+    database = gateway_of(request).database
+    return await things.lists(request, KIND, lambda after, limit: database.read(recipients.page, after, limit))
+
+
+async def _get(request: Request) -> Response:
+    return await things.get(request, KIND)
+
+
+async def _put(request: Request) -> Response:
+    return await things.put(request, KIND)
+
+
+async def _patch(request: Request) -> Response:
+    return await things.patch(request, KIND)
+
+
+async def _delete(request: Request) -> Response:
+    return await things.delete(request, KIND)
+
+
+async def _one(gateway: Gateway, recipient_id: str) -> Thing | None:
+    return await gateway.database.read(recipients.one, recipient_id)
+
+
+async def _proposal(gateway: Gateway, wanted: Change) -> RecipientProposed:
+    parts = {"id": quoted(wanted.id)}
+    if wanted.op != "delete":
+        parts = with_id(wanted.id, wanted.text)
+        try:
+            Recipient.model_validate(json_object(wanted.text))
+        except ValidationError as error:
+            raise Problem("bad_field", first_fault(error)) from error
+    return RecipientProposed(
+        **stamp(gateway), recipient_id=wanted.id, op=wanted.op, based_on=wanted.based_on, body=joined(parts).encode()
+    )
+
+
+async def _nothing(_gateway: Gateway, _ids: list[str]) -> dict[str, dict[str, str]]:
+    return {}
+
+
+KIND = Kind(RECIPIENTS, "recipients", _one, _proposal, _nothing)
