@@ -89,7 +89,7 @@ class Attempts:
         return True
 
     async def say(self, job: Job, result: Verdict) -> None:
-        """Repeat the result until the log has it; an acceptance is meanwhile noted in SQL for whoever comes after us."""
+        """Repeat the result until the log has it; an acceptance is noted in SQL too, for whoever comes after us."""
         event = result_event(result, job.delivery, job.attempt, producer=self._producer.name, occurred_at=now_us())
         pause = 0.1
         job.placed = None

@@ -155,16 +155,18 @@ class Sender:
 
     async def _work(self, job: Job, fold: Fold) -> None:
         """One delivery to its result; without one it goes back to the queue."""
+        known = not job.taken.inherited  # what is not known stays leased until that is over: the next one inherits it
         try:
             async with self._slots:
                 if await self._attempts.carry_out(job, fold):
                     return
+            known = True
         except RowsMoved:
             self._gate.shut("they were wiped or restored")
         except Stopped:
             log.info("left to others delivery=%s", job.delivery.delivery_id)
         self._mine.pop(job.delivery.delivery_id, None)
-        if not job.taken.inherited:  # an inherited lease stays until it is over, so that the next one inherits it too
+        if known:
             await self._patience.or_later("a lease", self._patience.sql(self._queue.drop, {job.delivery.delivery_id}))
 
     async def _take_over(self, group: asyncio.TaskGroup, jobs: list[Job], fold: Fold) -> None:

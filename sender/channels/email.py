@@ -137,14 +137,16 @@ class EmailChannel:
 def connection_settings(url: str) -> dict[str, Any]:
     """The arguments of aiosmtplib for such a URL. ValueError with what is wrong, without the password."""
     parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme not in PORTS or not parts.hostname:
-        msg = "TIDINGS_SMTP has to be smtp://[user:password@]host[:port][?starttls] or smtps://…"
-        raise ValueError(msg)
-    starttls = query.get("starttls")
+    starttls = dict(parse_qsl(parts.query, keep_blank_values=True)).get("starttls")
+    try:
+        known, port = parts.scheme in PORTS and parts.hostname, parts.port
+    except ValueError:
+        known, port = None, None
+    if not known:
+        raise ValueError("TIDINGS_SMTP has to be smtp://[user:password@]host[:port][?starttls] or smtps://…")
     return {
         "hostname": parts.hostname,
-        "port": parts.port or (587 if starttls == "" else PORTS[parts.scheme]),
+        "port": port or (587 if starttls == "" else PORTS[parts.scheme]),
         "username": unquote(parts.username) if parts.username else None,
         "password": unquote(parts.password) if parts.password else None,
         "use_tls": parts.scheme == "smtps",
@@ -159,7 +161,7 @@ def as_bytes(message: Message, mail_from: str) -> bytes:
     """The mail: the same bytes at every attempt. No value can add a header: line ends become spaces, the policy refuses
     the rest.
     """
-    mail = EmailMessage(policy=SMTP_POLICY.clone(utf8=not message.address.isascii()))
+    mail = EmailMessage(policy=SMTP_POLICY.clone(cte_type="7bit", utf8=not message.address.isascii()))
     mail["From"] = mail_from
     local, _, domain = message.address.rpartition("@")
     mail["To"] = Address(" ".join((message.name or "").split()), username=local, domain=domain)

@@ -1,0 +1,129 @@
+"""What a mail says, and that nothing in it can become a header or change between attempts."""
+
+from __future__ import annotations
+
+import json
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sender.channels.email import as_bytes, connection_settings
+from sender.delivery import Delivery
+from sender.message import Unreadable, message_of
+
+BODY = {
+    "address": "ann@example.test",
+    "title": "cpu of web-1 is 95%",
+    "text": "It has been above 90% for 5 minutes.",
+    "severity": "critical",
+    "link": "https://panel.example.test/vm/17",
+    "alert": "overuse",
+    "name": "Ann",
+}
+
+
+def delivery(body: str, **more: Any) -> Delivery:
+    given: dict[str, Any] = {
+        "delivery_id": "d1",
+        "user": "u1",
+        "notice_id": "n1",
+        "partition": 0,
+        "offset": 1,
+        "channel": "email",
+        "message_id": "<d1@tidings>",
+        "deadline_at": 2,
+        "requested_at": 1_764_000_000_000,
+        "body": body,
+    }
+    return Delivery(**given | more)
+
+
+def mail(**more: Any) -> EmailMessage:
+    return parsed(as_bytes(message_of(delivery(json.dumps(BODY | more))), "Tidings <tidings@example.test>"))
+
+
+def parsed(raw: bytes) -> EmailMessage:
+    return message_from_bytes(raw, policy=default)
+
+
+def test_a_mail_says_what_where_and_why() -> None:
+    found = mail()
+    assert found["Subject"] == "[CRITICAL] cpu of web-1 is 95%"
+    assert found["To"] == "Ann <ann@example.test>"
+    assert found["Message-ID"] == "<d1@tidings>"
+    assert found["Date"] == "Mon, 24 Nov 2025 16:00:00 +0000"
+    assert found["X-Tidings-Notice"] == "n1"
+    assert found["List-Id"] == "<overuse.tidings>"
+    assert found.get_content_type() == "text/plain"
+    assert found.get_content().replace("\r\n", "\n") == (
+        "Hello Ann,\n\nIt has been above 90% for 5 minutes.\n\nhttps://panel.example.test/vm/17\n\n-- \n"
+        "The alert “overuse” raised this notice for u1. It was forwarded because it was still unread "
+        "(2025-11-24 16:00 UTC).\nNotice n1\n"
+    )
+
+
+def test_a_plain_notice_has_no_prefix_and_a_raw_address_is_told_that_it_is_one() -> None:
+    message = message_of(delivery(json.dumps(BODY | {"severity": "warning"}), user="email:ann@example.test"))
+    assert message.subject == "cpu of web-1 is 95%"
+    assert "sent this notice to this address" in message.plain_text()
+
+
+def test_repeats_are_the_same_bytes() -> None:
+    message = message_of(delivery(json.dumps(BODY | {"text": "ä\n.\n..\n" + "x" * 3000})))
+    assert len({as_bytes(message, "t@example.test") for _ in range(5)}) == 1
+
+
+HEADERS = {"From", "To", "Subject", "Date", "Message-ID", "List-Id", "Auto-Submitted", "X-Tidings-Notice"}
+MIME = {"Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
+
+
+@given(st.fixed_dictionaries({k: st.text(max_size=60) for k in ("title", "text", "link", "alert", "name")}))
+def test_no_value_can_add_a_header(values: dict[str, str]) -> None:
+    injected = {k: f"{v}\r\nBcc: all@example.test\r\n\r\nother body" for k, v in values.items()}
+    for found in (mail(**injected), mail(**values)):
+        assert set(found.keys()) == HEADERS | MIME
+        assert found["Bcc"] is None
+
+
+def test_ids_from_elsewhere_are_made_fit_for_headers() -> None:
+    message = message_of(delivery(json.dumps(BODY), message_id="a\r\nBcc: x@y", notice_id="n\n1"))
+    found = parsed(as_bytes(message, "t@example.test"))
+    assert found["Message-ID"] == "<a--Bcc--x-y@tidings>"
+    assert found["X-Tidings-Notice"] == "n-1"
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"address":null}', '{"address":"'])
+def test_a_body_that_cannot_be_read_says_so(body: str) -> None:
+    with pytest.raises(Unreadable):
+        message_of(delivery(body))
+
+
+def test_half_characters_do_not_stop_a_mail() -> None:
+    assert "?" in message_of(delivery('{"address":"a@b.test","title":"x","text":"\\ud800"}')).plain_text()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("smtp://localhost", ("localhost", 25, False, None, None, None)),
+        ("smtp://u%40x:p%2F@h:2525", ("h", 2525, False, None, "u@x", "p/")),
+        ("smtp://h?starttls", ("h", 587, False, True, None, None)),
+        ("smtp://h:25?starttls=no", ("h", 25, False, False, None, None)),
+        ("smtps://h", ("h", 465, True, None, None, None)),
+    ],
+)
+def test_the_servers_url(url: str, expected: tuple[object, ...]) -> None:
+    found = connection_settings(url)
+    names = ("hostname", "port", "use_tls", "start_tls", "username", "password")
+    assert tuple(found[n] for n in names) == expected
+
+
+@pytest.mark.parametrize("url", ["http://h", "smtp://", "h:25", "smtp://h:none"])
+def test_another_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"TIDINGS_SMTP has to be smtp://"):
+        connection_settings(url)
