@@ -1,0 +1,161 @@
+"""A program as a child process: its own session, a short list of environment names, and never older than this process.
+
+Started from the main thread only: PR_SET_PDEATHSIG fires when the thread that started the child ends. Lines for stdin
+are queued, and a thread of their own writes them, so that nobody else ever blocks on a program that does not read;
+stderr is always drained.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from wrapper.alert_file import Alert
+from wrapper.protocol import LineSplitter, TooLong
+
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
+STDERR_LINE = 8 * 1024
+STDERR_LINES_PER_S = 100
+LAST_LINES = 50
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(RuntimeError):
+    """The program can't be started; the message says why and what to do."""
+
+
+def check(alert: Alert) -> None:
+    """CannotStart, if that can be told without starting it."""
+    if not alert.cwd.is_dir():
+        raise CannotStart(f"cwd {alert.cwd} is not a directory")
+    program = alert.run[0]
+    path = (
+        str(alert.cwd / program) if "/" in program else shutil.which(program, path=os.environ.get("PATH", os.defpath))
+    )
+    if path is None or not os.path.exists(path):  # noqa: PTH110 - pathlib would follow the same call
+        raise CannotStart(f"program {program!r} does not exist" + ("" if "/" in program else " on PATH"))
+    if not os.access(path, os.X_OK) or os.path.isdir(path):  # noqa: PTH112
+        raise CannotStart(f"program {path} is not executable: chmod +x it, or name its interpreter in `run`")
+
+
+class Child:
+    """One process and its pipes. Make it in the main thread. CannotStart."""
+
+    def __init__(self, alert: Alert) -> None:
+        check(alert)
+        names = (*ENVIRONMENT, *alert.env)
+        env = {n: os.environ[n] for n in names if n in os.environ} | {"PYTHONUNBUFFERED": "1"}
+        try:
+            self.process = subprocess.Popen(
+                alert.run,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=alert.cwd,
+                env=env,
+                bufsize=0,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one C call, looked up before the fork
+            )
+        except OSError as error:
+            raise CannotStart(f"program {alert.run[0]!r}: {error.strerror}") from error
+        assert self.process.stdin and self.process.stdout and self.process.stderr  # noqa: S101, PT018 - pipes were asked for
+        self.stdout = self.process.stdout.fileno()
+        self.last_words: deque[str] = deque(maxlen=LAST_LINES)
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._log = logging.getLogger(f"alert.{alert.name}")
+        self._threads = [
+            threading.Thread(target=self._write, name=f"stdin.{alert.name}", daemon=True),
+            threading.Thread(target=self._drain, name=f"stderr.{alert.name}", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def write(self, lines: list[bytes]) -> None:
+        """Queue lines for stdin; never blocks."""
+        if lines:
+            self._lines.put(b"".join(lines))
+
+    def close_stdin(self) -> None:
+        """End of input, after what is queued."""
+        self._lines.put(None)
+
+    def terminate(self, signal_number: int = signal.SIGTERM) -> None:
+        """To the whole group."""
+        try:
+            os.killpg(self.process.pid, signal_number)
+        except ProcessLookupError:
+            log.debug("a group was gone already pid=%d", self.process.pid)
+
+    def close(self) -> int:
+        """Kill what is left of the group and wait; the exit code."""
+        self.terminate(signal.SIGKILL)
+        code = self.process.wait()
+        self.close_stdin()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        assert self.process.stdout  # noqa: S101
+        self.process.stdout.close()
+        return code
+
+    def _write(self) -> None:
+        pipe = self.process.stdin
+        assert pipe  # noqa: S101
+        try:
+            while (data := self._lines.get()) is not None:
+                view = memoryview(data)
+                while view:
+                    view = view[pipe.write(view) :]
+        except BrokenPipeError:
+            log.debug("the program reads no more pid=%d", self.process.pid)
+        finally:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                log.debug("nothing was left to close pid=%d", self.process.pid)
+
+    def _drain(self) -> None:
+        """Stderr to the log, at most so many lines a second; the last ones are kept for the report of a crash."""
+        pipe = self.process.stderr
+        assert pipe  # noqa: S101
+        splitter = LineSplitter(STDERR_LINE)
+        second, count = 0.0, 0
+        with pipe:
+            while data := pipe.read(64 * 1024):
+                for line in splitter.feed(data):
+                    if time.monotonic() - second > 1:
+                        if count > STDERR_LINES_PER_S:
+                            self._log.warning("left out %d lines", count - STDERR_LINES_PER_S)
+                        second, count = time.monotonic(), 0
+                    count += 1
+                    text = (line.head if isinstance(line, TooLong) else line).decode("utf-8", "replace").rstrip()
+                    self.last_words.append(text)
+                    if count <= STDERR_LINES_PER_S:
+                        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Telegraf's prefixes say how loud."""
+        levels = {"E! ": logging.ERROR, "W! ": logging.WARNING, "I! ": logging.INFO, "D! ": logging.DEBUG}
+        level = levels.get(text[:3])
+        self._log.log(logging.INFO if level is None else level, "%s", text if level is None else text[3:])
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def before_exec() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended in between
+            os._exit(1)
+
+    return before_exec

@@ -1,0 +1,238 @@
+"""One run of a program: what it is told, what it has acknowledged, what it said. The heart of the wrapper, without I/O.
+
+Threads call it under one lock: inputs come in, lines go out within a window, messages come back, and at each `done`
+they are settled into the commits. Configs and deletes are given alone; there is at most one tick without its `done`;
+nothing is committed before `ready` is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+
+from wrapper import lines
+from wrapper.chain import Fold
+from wrapper.commits import Commits, Sealed
+from wrapper.inputs import Inputs, Tick
+from wrapper.protocol import Done, Error, Hello, Message, Notice, Rejected, Resolve
+from wrapper.settle import Line, orphans, settle
+from wrapper.world import Change, World
+
+WINDOW = 256
+BATCH_MESSAGES = 1000
+BATCH_BYTES = 2 * 1024 * 1024
+
+
+class Conversation:
+    """`fold` and `world` are as of the run's start and belong to it from now on; `watched` are the alert's entity
+    types.
+    """
+
+    def __init__(
+        self,
+        *,
+        alert: str,
+        shard: int,
+        shards: int,
+        watched: frozenset[str],
+        fold: Fold,
+        world: World,
+        inputs: Inputs,
+        gap: bool,
+        commits: Commits,
+    ) -> None:
+        self.fold, self.world, self.inputs, self.commits, self.gap = fold, world, inputs, commits, gap
+        self._alert, self._shard, self._shards, self._watched = alert, shard, shards, watched
+        self.ready = False  # its `done` was read
+        self.stopping = False
+        self.dropped: Counter[str] = Counter()
+        self.errors: list[Error] = []
+        self.rejected: list[Rejected] = []
+        self.undone: deque[Line] = deque()
+        self.hello_said = False
+        self._wants = frozenset({"config", "entity", "recipient"})
+        self._said: list[Notice | Resolve] = []
+        self._said_bytes = self._said_count = 0
+        self._outstanding = 0
+        self._seq = 0
+        self._given_now = fold.now
+        self._tick_given = False
+        self.ready_seq = -1
+        self._placed = False
+        self._opening: Iterator[bytes] = iter(())
+
+    def hello(self) -> bytes:
+        """The first line. Orphans are no news to a program that begins after a gap."""
+        dead = set(orphans(self.fold, self.world, self._watched, self.fold.open)) if self.gap else set()
+        return lines.hello(
+            alert=self._alert,
+            shard=self._shard,
+            shards=self._shards,
+            gap=self.gap,
+            now=self.fold.now,
+            state=self.fold.state,
+            open_keys=sorted(set(self.fold.open) - dead),
+        )
+
+    # -------------------------------------------------------------- towards the program
+    def lines(self) -> list[bytes]:
+        """All lines that may be given now."""
+        out: list[bytes] = []
+        while self._outstanding < WINDOW and not self.stopping and self.hello_said:
+            line = next(self._opening, None) or self._next()
+            if line is None:
+                break
+            out.append(line)
+        return out
+
+    def _next(self) -> bytes | None:
+        while (item := self.inputs.peek()) is not None:
+            if isinstance(item, Tick):
+                if self._tick_given or self._alone_given:
+                    return None
+                self.inputs.pop(item)
+                self._tick_given = True
+                line = self._give(item.timestamp, tick=True)
+                return lines.tick(line.seq, line.now)
+            if self._outstanding and (_alone(item) or self._alone_given):
+                return None
+            self.inputs.pop(item)
+            if not self._untold(item):
+                line = self._give(item.timestamp, item)
+                return lines.change(line.seq, line.now, item)
+            self.undone.append(Line(0, self._now(item.timestamp), item))
+            self._settle_untold()
+        return None
+
+    @property
+    def _alone_given(self) -> bool:
+        last = self.undone[-1].change if self.undone else None
+        return last is not None and _alone(last)
+
+    def _untold(self, change: Change) -> bool:
+        if change.kind == "nothing" or change.kind not in self._wants:
+            return True
+        return change.kind == "config" and change.value is None and change.id not in self.world.configs
+
+    def _give(self, timestamp: int, change: Change | None = None, *, tick: bool = False) -> Line:
+        self._seq += 1
+        self._outstanding += 1
+        line = Line(self._seq, self._now(timestamp), change, tick)
+        self.undone.append(line)
+        return line
+
+    def _now(self, timestamp: int) -> int:
+        self._given_now = max(self._given_now, timestamp)
+        return self._given_now
+
+    def _snapshot(self) -> Iterator[bytes]:
+        """The world as of the run's start, then `ready`. It can't change meanwhile: every later line is given after
+        `ready`.
+        """
+        count = {"config": 0, "entity": 0, "recipient": 0}
+        now = self.fold.now
+        if "config" in self._wants:
+            for id_, config in list(self.world.configs.items()):
+                count["config"] += 1
+                yield lines.config(self._give(now).seq, now, id_, config, snapshot=True)
+        if "entity" in self._wants:
+            for (kind, id_), entity in list(self.world.entities.items()):
+                count["entity"] += 1
+                yield lines.entity(self._give(now).seq, now, kind, id_, entity, snapshot=True)
+        if "recipient" in self._wants:
+            for id_, recipient in list(self.world.recipients.items()):
+                count["recipient"] += 1
+                yield lines.recipient(self._give(now).seq, now, id_, recipient, snapshot=True)
+        self.ready_seq = self._give(now).seq
+        yield lines.ready(self.ready_seq, now, count)
+
+    # -------------------------------------------------------------- from the program
+    def heard(self, message: Message, size: int = 0) -> None:
+        """One message, `size` bytes long."""
+        match message:
+            case Hello():
+                self._hello(message)
+            case Done():
+                self._done(message)
+            case Error():
+                self.errors.append(message)
+            case Notice() | Resolve():
+                self._said_count += 1
+                self._said_bytes += size
+                if self._said_count > BATCH_MESSAGES or self._said_bytes > BATCH_BYTES:
+                    self._reject(
+                        "limit", f"more than {BATCH_MESSAGES} messages or {BATCH_BYTES} bytes between two done", message
+                    )
+                else:
+                    self._said.append(message)
+
+    def _hello(self, message: Hello) -> None:
+        if self.hello_said:
+            self._reject("bad_type", "a second hello", message)
+            return
+        self.hello_said = True
+        if message.wants is not None:
+            self._wants = frozenset(message.wants) & self._wants
+        if message.state == "drop":
+            self.fold.state = None
+        self.inputs.tick_ms = round(message.tick_s * 1000)
+        self._opening = self._snapshot()
+
+    def _done(self, message: Done) -> None:
+        if not self.hello_said or (message.seq is not None and message.seq > self._seq):
+            self._reject("bad_field", f"done for line {message.seq}, which was not given yet", message)
+            return
+        first = self._seq - self._outstanding + 1  # outstanding lines have consecutive numbers
+        count = min(1, self._outstanding) if message.seq is None else max(0, message.seq - first + 1)
+        acknowledged: list[Line] = []
+        while count:
+            acknowledged.append(self.undone.popleft())
+            count -= acknowledged[-1].seq > 0
+        before = self.fold.state
+        if "state" in message.model_fields_set:
+            self.fold.state = None if message.state in (None, "null") else message.state
+        said, self._said, self._said_count, self._said_bytes = self._said, [], 0, 0
+        self._settle(acknowledged, said, state_changed=self.fold.state != before)
+        self._settle_untold()
+
+    def _settle(self, acknowledged: list[Line], said: list[Notice | Resolve], *, state_changed: bool = False) -> None:
+        became_ready = not self.ready and any(line.seq == self.ready_seq for line in acknowledged)
+        result = settle(self.fold, self.world, self._watched, acknowledged, said, all_orphans=became_ready)
+        self.ready = self.ready or became_ready
+        self._outstanding -= sum(line.seq > 0 for line in acknowledged)
+        if any(line.tick for line in acknowledged):
+            self._tick_given = False
+        self.dropped += result.dropped
+        for refused, reason, detail in result.refused:
+            self._reject(reason, detail, refused)
+        if (
+            result.effects
+            or state_changed
+            or (became_ready and self.gap)
+            or any(line.is_input for line in acknowledged)
+        ):
+            self.commits.say(result.effects)
+
+    def commit(self, at: float, *, now: bool = False) -> list[Sealed]:
+        """The records to send at this moment; after a gap the positions are put on the log at once."""
+        if not self.ready:
+            return []
+        made = self.commits.make(self.fold, at, now=now or (self.gap and not self._placed))
+        self._placed = self._placed or bool(made)
+        return made
+
+    def _settle_untold(self) -> None:
+        """What nobody was told needs no `done` of its own: it is settled as soon as all before it is."""
+        untold: list[Line] = []
+        while self.undone and not self.undone[0].seq:
+            untold.append(self.undone.popleft())
+        if untold:
+            self._settle(untold, [])
+
+    def _reject(self, reason: str, detail: str, message: Message) -> None:
+        self.rejected.append(Rejected(reason, detail, message.model_dump_json(exclude_none=True).encode()))
+
+
+def _alone(change: Change) -> bool:
+    """What the wrapper itself acts on is given alone."""
+    return change.kind == "config" or (change.kind != "nothing" and change.value is None)

@@ -1,0 +1,150 @@
+"""Reading the log with kafka-python-ng: one consumer that follows, and one that only asks for ends.
+
+Two, because a broker answers one request at a time on a connection: a question would wait behind the long poll. Every
+poll takes all that was fetched, since a partition with a rest would be left out of the next long poll and its news
+would wait for the end of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from threading import Event as Flag
+
+from kafka import KafkaConsumer, TopicPartition
+
+from topics.catalogue import NOTICE_REQUESTS, SCHEMAS, Catalogue
+from topics.cluster import REQUEST_BYTES, Cluster
+from topics.codec import UnknownSchema, learn
+from topics.events import Record, SchemaPublished
+from topics.fetch import Broken, Spot, to_record
+
+FETCH_WAIT_MS = 250
+FETCH_BYTES = 8 * 1024 * 1024
+ALL = 1_000_000
+
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """For one thread. Of `notice-requests` it gives only what is keyed by `alert`. `stop` ends all waiting: Stopped.
+    KafkaError when the broker is away.
+    """
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue, alert: str, stop: Flag) -> None:
+        self._cluster, self._catalogue, self._alert, self._stop = cluster, catalogue, alert, stop
+        self._chains = catalogue.physical(NOTICE_REQUESTS)
+        self._consumer = self._connect()
+        self._asker = self._connect()
+        self._spots: dict[TopicPartition, Spot] = {}
+
+    def close(self) -> None:
+        """Leave nothing connected."""
+        self._consumer.close(autocommit=False)
+        self._asker.close(autocommit=False)
+
+    def spots(self, topics: Iterable[str]) -> list[Spot]:
+        """All partitions of `topics`."""
+        known = self._catalogue.topics()
+        return [Spot(t, p) for t in topics for p in range(known[t].partitions)]
+
+    def ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
+        """The offset after the last record of each: one round trip, about 0.7 ms."""
+        names = {self._name(s): s for s in spots}
+        return {names[name]: end for name, end in self._asker.end_offsets(list(names)).items()}
+
+    def starts(self, spots: Iterable[Spot]) -> dict[Spot, int]:
+        """The first offset that is still there."""
+        names = {self._name(s): s for s in spots}
+        return {names[name]: start for name, start in self._asker.beginning_offsets(list(names)).items()}
+
+    def follow(self, positions: dict[Spot, int]) -> None:
+        """Read exactly these partitions from these offsets on."""
+        self._spots = {self._name(s): s for s in positions}
+        self._consumer.assign(list(self._spots))
+        for name, spot in self._spots.items():
+            self._consumer.seek(name, positions[spot])
+
+    def poll(self, timeout_ms: float) -> Iterator[Record | Broken]:
+        """All that was fetched, in order within each partition; waits at most `timeout_ms` for the first of it."""
+        for messages in self._consumer.poll(timeout_ms=timeout_ms, max_records=ALL).values():
+            for message in messages:
+                if message.topic != self._chains or message.key == self._alert.encode():
+                    yield self._decoded(message)
+
+    def position(self, spot: Spot) -> int:
+        """The next offset to be fetched; what is below was handed out, or is no longer there."""
+        position: int = self._consumer.position(self._name(spot))
+        return position
+
+    def pause(self, spots: Iterable[Spot]) -> None:
+        """Fetch nothing from these for now."""
+        self._consumer.pause(*(self._name(s) for s in spots))
+
+    def resume(self, spots: Iterable[Spot]) -> None:
+        """Fetch from these again."""
+        paused = self._consumer.paused()
+        self._consumer.resume(*(n for s in spots if (n := self._name(s)) in paused))
+
+    @property
+    def resting(self) -> bool:
+        """Whether any partition is paused."""
+        return bool(self._consumer.paused())
+
+    def range(self, positions: dict[Spot, tuple[int, int]]) -> Iterator[Record | Broken]:
+        """Records with start <= offset < end of each partition; follows them afterwards."""
+        self.follow({s: start for s, (start, _) in positions.items()})
+        while unread := [s for s, (_, end) in positions.items() if self.position(s) < end]:
+            self.pause(set(positions) - set(unread))
+            for record in self.poll(FETCH_WAIT_MS):
+                if record.offset < positions[Spot(record.topic, record.partition)][1]:
+                    yield record
+            if self._stop.is_set():
+                raise Stopped
+        self.resume(positions)
+
+    def whole(self, topic: str) -> Iterator[Record | Broken]:
+        """Everything on a topic, up to its end of now."""
+        spots = self.spots([topic])
+        starts, ends = self.starts(spots), self.ends(spots)
+        yield from self.range({s: (starts[s], ends[s]) for s in spots})
+
+    def _decoded(self, message: object) -> Record | Broken:
+        """A schema that nobody here knows is waited for: it is no broken record, but a newer writer's."""
+        while True:
+            try:
+                return to_record(self._catalogue, message)
+            except UnknownSchema as unknown:
+                if self._learn(unknown.fingerprint):
+                    continue
+                log.warning("waiting for a schema fingerprint=%s", unknown.fingerprint.hex())
+                if self._stop.wait(1):
+                    raise Stopped from unknown
+
+    def _learn(self, wanted: bytes) -> bool:
+        with closing(Reader(self._cluster, self._catalogue, self._alert, self._stop)) as other:
+            found = False
+            for record in other.whole(SCHEMAS):
+                if isinstance(record, Record) and isinstance(record.event, SchemaPublished):
+                    found = (learn(record.event.schema) and record.event.fingerprint == wanted.hex()) or found
+        return found
+
+    def _name(self, spot: Spot) -> TopicPartition:
+        return TopicPartition(self._catalogue.physical(spot.topic), spot.partition)
+
+    def _connect(self) -> KafkaConsumer:
+        return KafkaConsumer(
+            **self._cluster.for_kafka_python(),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=REQUEST_BYTES,
+            request_timeout_ms=20_000,
+            metadata_max_age_ms=30_000,
+        )
+
+
+class Stopped(Exception):
+    """The process is asked to end."""

@@ -1,0 +1,245 @@
+"""One run of an alert's program, from its start to its end: the loop that follows Kafka while the program lives.
+
+It reads the inputs and the alert's own chain with one long poll, takes horizons, and watches over the program's time
+limits. A run ends by a crash, a stop, or an AlertStarted of somebody else; what the program acknowledged before is
+committed first, unless the fence was lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from topics.catalogue import ALERT_CHECKPOINTS, NOTICE_REQUESTS
+from topics.events import AlertCommitted, AlertMoved, AlertStarted, Record
+from topics.fetch import Broken
+from wrapper.alert_watcher import AlertWatcher
+from wrapper.chain import Chain, Verdict
+from wrapper.checkpoint import parts
+from wrapper.child import Child
+from wrapper.commits import Commits
+from wrapper.conversation import Conversation
+from wrapper.opening import Opened, meaning
+from wrapper.reader import FETCH_WAIT_MS, Reader
+from wrapper.session import Session
+from wrapper.setting import SHARD, Setting
+from wrapper.world import Change
+
+CHECKPOINT_RECORDS = 1000
+CHECKPOINT_S = 60.0
+RESTING_MS = 10.0  # while partitions rest, how soon to see whether they may be read again
+ENDING_MS = 20.0
+FLUSH_S = 10.0
+WAIT_FOR_CONFIG = 78
+
+log = logging.getLogger(__name__)
+
+
+class Over(Exception):
+    """The run ends. `kind`: crashed, stopped, standby (somebody else runs it), waiting (for another config)."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind, self.reason = kind, reason
+        self.progress = False
+        self.last_words = ""
+
+
+class Run:
+    """`settled` is called, again and again, once the program has done `ready`."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        reader: Reader,
+        chain: Chain,
+        opened: Opened,
+        *,
+        child: Child,
+        settled: Callable[[], None],
+    ) -> None:
+        self._setting, self._reader, self._chain, self._child, self._settled = setting, reader, chain, child, settled
+        self._name = setting.alert.name
+        self._inputs = [s for s in opened.follow if s != setting.own]
+        self._session = Session(setting, _conversation(setting, opened), child)
+        self._watcher = AlertWatcher(self._name, child, self._session)
+        self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
+        self._warned = False
+        reader.follow(opened.follow)
+
+    def until_over(self) -> Over:
+        """Run it; how it ended."""
+        self._watcher.start()
+        over: Over | None = None
+        try:
+            while over is None:
+                try:
+                    self._turn()
+                    self._look_after()
+                except Over as reason:
+                    over = reason
+            return self._end(over)
+        finally:
+            self._child.close()
+
+    def _turn(self) -> None:
+        """A horizon if it is of use, and one poll."""
+        reader, session, clock = self._reader, self._session, self._setting.clock
+        timeout = RESTING_MS if reader.resting else FETCH_WAIT_MS
+        wait = session.wait_ms(clock.now())
+        if wait == 0:
+            at = clock.now()
+            session.horizon(at, reader.ends(self._inputs))
+        elif wait is not None:
+            timeout = min(timeout, wait)
+        self._read(timeout)
+        full, hungry = session.full()
+        reader.pause(full)
+        reader.resume(hungry)
+        session.beat()
+        self._checkpoint()
+
+    def _read(self, timeout_ms: float) -> None:
+        changes: list[Change] = []
+        over: Over | None = None
+        for record in self._reader.poll(timeout_ms):
+            self._setting.clock.saw(record.timestamp)
+            if record.topic != NOTICE_REQUESTS:
+                changes.append(self._change(record))
+            elif over is None and isinstance(record, Record):
+                over = self._chained(record)
+        self._session.inputs(changes, {s: self._reader.position(s) for s in self._inputs})
+        if over is not None:
+            raise over
+
+    def _chained(self, record: Record) -> Over | None:
+        """Our own records as the log has them; what ends the run."""
+        verdict, event = self._chain.apply(record), record.event
+        if isinstance(event, AlertStarted) and verdict is Verdict.STARTED:
+            if event.instance == self._setting.instance:
+                return Over("crashed", "a late copy of our own start opened another run")
+            return Over("standby", f"{event.instance} runs this alert now")
+        if isinstance(event, AlertMoved) and verdict is Verdict.MOVED:
+            return Over("crashed", f"the alert was moved to {event.shards} shards")
+        if isinstance(event, AlertCommitted) and verdict in (Verdict.ACCEPTED, Verdict.HELD):
+            self._setting.numbers.effects += len(event.effects)
+            self._session.read_back(event.number)
+        return None
+
+    def _look_after(self) -> None:
+        """The limits of section 5; Over when one is reached."""
+        session, timing, child = self._session, self._setting.timing, self._child
+        if self._setting.ending.is_set():
+            raise Over("stopped", "asked to stop")
+        if session.ended.is_set():
+            raise Over("crashed", "")
+        if child.process.poll() is not None:
+            child.terminate(signal.SIGKILL)  # somebody it started may still hold its stdout
+        now = time.monotonic()
+        if not session.greeted and now - session.started > timing.handshake:
+            raise Over("crashed", f"no hello within {timing.handshake:g} s: does it flush stdout?")
+        age = self._setting.numbers.oldest_undone_s = session.oldest_undone_s()
+        if age > timing.stuck or (age > timing.silent and now - session.last_line > timing.silent):
+            raise Over("crashed", f"no done for {age:.0f} s")
+        if age > timing.warn and not self._warned:
+            log.warning("no done for %d s alert=%s", age, self._name)
+        self._warned = age > timing.warn
+        if session.rejects_too_much():
+            raise Over("crashed", "more than 100 rejected lines within a minute")
+        if self._setting.alert.on_reject == "stop" and self._setting.numbers.rejected:
+            raise Over("standby", "a line was rejected, and on_reject is stop")
+        if session.ready:
+            self._settled()
+
+    # -------------------------------------------------------------- its end
+    def _end(self, over: Over) -> Over:
+        """Let the program end, commit what it acknowledged, and see that on the log."""
+        session, child, timing = self._session, self._child, self._setting.timing
+        session.give_no_more()
+        code: int | None = None
+        try:
+            if over.kind == "stopped":
+                child.close_stdin()
+                self._read_until(session.ended.is_set, timing.stop)
+                if not session.ended.is_set():
+                    log.warning("still running after the end of its input, terminating it alert=%s", self._name)
+                    child.terminate()
+                    self._read_until(session.ended.is_set, timing.terminate)
+            code = child.close()
+            self._watcher.join(timeout=FLUSH_S)
+            if over.kind != "standby":
+                session.commit_now()
+                self._read_until(lambda: session.settled, FLUSH_S)
+        except Over as fenced:
+            over = fenced if over.kind != "stopped" else over
+        if not over.reason:
+            over.reason = _exit_text(code or 0)
+            over.kind = "waiting" if code == WAIT_FOR_CONFIG else over.kind
+        over.progress = session.progress
+        over.last_words = " | ".join(list(child.last_words)[-5:])
+        return over
+
+    def _read_until(self, done: Callable[[], bool], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not done() and time.monotonic() < until:
+            self._read(ENDING_MS)
+            self._session.beat()
+
+    # -------------------------------------------------------------- records
+    def _change(self, record: Record | Broken) -> Change:
+        change, unreadable = meaning(record, self._name)
+        if unreadable:
+            at = f"{record.topic}:{record.partition}:{record.offset}"
+            log.warning("record can't be read at=%s alert=%s reason=%r", at, self._name, unreadable)
+            key, value = (record.key, record.value) if isinstance(record, Broken) else (record.key.encode(), b"")
+            self._setting.outbound.dead_letter(
+                key,
+                value[: 64 * 1024],
+                topic=record.topic,
+                partition=str(record.partition),
+                offset=str(record.offset),
+                reason="unreadable",
+                detail=unreadable,
+                alert=self._name,
+            )
+        return change
+
+    def _checkpoint(self) -> None:
+        chain = self._chain
+        new = chain.accepted - self._checkpointed
+        if chain.held or chain.run is None or not new:
+            return
+        if new >= CHECKPOINT_RECORDS or time.monotonic() - self._checkpoint_at > CHECKPOINT_S:
+            for key, part in parts(chain, self._setting.outbound.name):
+                self._setting.outbound.put(ALERT_CHECKPOINTS, key, part)
+            self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
+
+
+def _conversation(setting: Setting, opened: Opened) -> Conversation:
+    commits = Commits(
+        alert=setting.alert.name,
+        shard=SHARD,
+        run=opened.run,
+        producer=setting.outbound.name,
+        base=opened.fold,
+        at=time.monotonic(),
+    )
+    return Conversation(
+        alert=setting.alert.name,
+        shard=SHARD,
+        shards=setting.alert.shards,
+        watched=frozenset(setting.alert.entities),
+        fold=opened.fold,
+        world=opened.world,
+        inputs=opened.inputs,
+        gap=opened.gap,
+        commits=commits,
+    )
+
+
+def _exit_text(code: int) -> str:
+    if code < 0:
+        return f"killed by signal {-code}"
+    return f"exit code {code} before the end of its input"

@@ -1,0 +1,201 @@
+"""At a `done`: from what the program printed to the effects of a commit.
+
+The world and the fold move first by the acknowledged lines; then each message is judged by the config as of those
+lines; then the orphans, open keys whose config or entity is gone, are resolved. Pure but for the fold and the world,
+which it changes; it sees no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from topics.events import Cause, Effect, Lane
+from topics.json_text import dumps, joined
+from wrapper.chain import Fold
+from wrapper.protocol import OPEN_KEYS, Notice, Resolve
+from wrapper.world import Change, Config, Entity, World
+
+ENTITY_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one stdin line stood for: a change, a tick, or a part of the opening. `seq` 0: the positions move, but
+    nobody was told.
+    """
+
+    seq: int
+    now: int
+    change: Change | None = None
+    tick: bool = False
+
+    @property
+    def is_input(self) -> bool:
+        """Whether its `done` moves the run on."""
+        return self.tick or self.change is not None
+
+
+@dataclass(slots=True)
+class Settled:
+    """`effects` have no notice id yet: it comes from the commit's number. `refused`: (message, reason, detail);
+    `dropped` are counts.
+    """
+
+    effects: list[Effect] = field(default_factory=list)
+    refused: list[tuple[Notice | Resolve, str, str]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def settle(
+    fold: Fold,
+    world: World,
+    watched: frozenset[str],
+    lines: Iterable[Line],
+    said: Sequence[Notice | Resolve],
+    *,
+    all_orphans: bool = False,
+) -> Settled:
+    """Take `lines` and `said` in. `watched` are the entity types whose absence means gone; `all_orphans` looks at every
+    open key.
+    """
+    out = Settled()
+    gone = all_orphans
+    for line in lines:
+        if line.change is not None:
+            gone = gone or (line.change.value is None and line.change.kind in ("config", "entity"))
+            world.put(line.change)
+            assert fold.positions is not None  # noqa: S101 - a run begins with positions
+            fold.positions[line.change.spot] = line.change.offset + 1
+        fold.now = max(fold.now, line.now)
+    raised = [m.key for m in said if isinstance(m, Notice)]
+    for message in said:
+        _take(out, fold, world, message)
+    for key in sorted(orphans(fold, world, watched, fold.open if gone else [k for k in raised if k in fold.open])):
+        _resolve(out, fold, world, key, "null")
+        out.dropped["orphans"] += 1
+    return out
+
+
+def orphans(fold: Fold, world: World, watched: frozenset[str], keys: Iterable[str]) -> list[str]:
+    """Those of `keys` (open ones) whose config or entity is not in the world."""
+    return [k for k in keys if not _alive(fold, world, watched, k)]
+
+
+def _alive(fold: Fold, world: World, watched: frozenset[str], key: str) -> bool:
+    about = fold.open[key]
+    if about.config_id not in world.configs:
+        return False
+    if about.entity_type is None or about.entity_id is None or about.entity_type not in watched:
+        return True
+    return (about.entity_type, about.entity_id) in world.entities
+
+
+def _take(out: Settled, fold: Fold, world: World, message: Notice | Resolve) -> None:
+    if isinstance(message, Resolve):
+        if message.key in fold.open:
+            _resolve(out, fold, world, message.key, message.data)
+        else:
+            out.dropped["resolve of a closed key"] += 1
+        return
+    config = world.configs.get(message.config)
+    if config is None:
+        out.refused.append((message, "unknown_config", f"no enabled config {message.config!r} of this alert"))
+        return
+    if message.kind == "event":
+        if fold.remembers(message.key, fold.now):
+            out.dropped["event said before"] += 1
+            return
+        op = "event"
+    elif message.key in fold.open:
+        if not message.update:
+            out.dropped["raise of an open key"] += 1
+            return
+        op = "update"
+        config = world.configs.get(fold.open[message.key].config_id, config)
+    elif len(fold.open) >= OPEN_KEYS:
+        out.refused.append((message, "limit", f"{OPEN_KEYS} conditions are open"))
+        return
+    else:
+        op = "raise"
+    _add(out, fold, _notice(fold, world, config, message, op))
+
+
+def _notice(fold: Fold, world: World, config: Config, message: Notice, op: str) -> Effect:
+    about = message.entity
+    entity = world.entities.get((about.type, about.id)) if about else None
+    if op == "update":  # who is told stays as it was; what it is about too
+        was = fold.open[message.key]
+        severity = message.severity or was.severity
+        config_id, kind, id_ = was.config_id, was.entity_type, was.entity_id
+    else:
+        severity = message.severity or "warning"
+        config_id, kind, id_ = message.config, about.type if about else None, about.id if about else None
+    notice = {
+        "title": dumps(message.title),
+        "text": dumps(message.text),
+        "link": dumps(message.link),
+        "data": message.data,
+        "metric": config.metric,
+    }
+    return Effect(
+        op=op,
+        key=message.key,
+        notice_id="",
+        now=fold.now,
+        config_id=config_id,
+        entity_type=kind,
+        entity_id=id_,
+        severity=severity,
+        lanes=narrowed(config.lanes, message.to),
+        forward=config.forward,
+        caused_by=_causes(config, entity),
+        body_key=None,
+        body=_body(notice, config, entity),
+    )
+
+
+def _resolve(out: Settled, fold: Fold, world: World, key: str, data: str) -> None:
+    was = fold.open[key]
+    config = world.configs.get(was.config_id)
+    entity = world.entities.get((was.entity_type or "", was.entity_id or ""))
+    effect = Effect(
+        op="resolve",
+        key=key,
+        notice_id="",
+        now=fold.now,
+        config_id=was.config_id,
+        entity_type=was.entity_type,
+        entity_id=was.entity_id,
+        severity=was.severity,
+        lanes=(),
+        forward="",
+        caused_by=_causes(config, entity),
+        body_key=None,
+        body=_body({"data": data}, config, entity),
+    )
+    _add(out, fold, effect)
+
+
+def _add(out: Settled, fold: Fold, effect: Effect) -> None:
+    fold.apply(effect)
+    out.effects.append(effect)
+
+
+def narrowed(lanes: tuple[Lane, ...], to: dict[str, list[str]] | None) -> tuple[Lane, ...]:
+    """The config's lanes that `to` (channel to values) names too: it may never add one."""
+    return lanes if to is None else tuple(lane for lane in lanes if lane.value in to.get(lane.channel, ()))
+
+
+def _causes(*things: Config | Entity | None) -> tuple[Cause, ...]:
+    return tuple(t.cause for t in things if t is not None)
+
+
+def _body(notice: dict[str, str], config: Config | None, entity: Entity | None) -> bytes:
+    parts = {"notice": joined(notice)}
+    if config is not None:
+        parts["config"] = config.text
+    if entity is not None and len(entity.text.encode()) <= ENTITY_BYTES:
+        parts["entity"] = entity.text
+    return joined(parts).encode()
