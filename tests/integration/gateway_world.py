@@ -1,0 +1,136 @@
+"""A gateway under test: the real application on a free port, a real store, and a client that speaks the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from api.server import Server
+from api.settings import GatewaySettings, Limits
+from api.tokens import sign
+from projections.sql.store import Store
+from streams.worker import WorkerSettings, run
+from topics.catalogue import Catalogue
+from topics.cluster import Cluster
+from topics.provision import apply
+
+SECRET = "a secret of the tests, long enough for HS256"
+ALL = ("entities:read:*", "entities:write:*", "notices:write", "configs", "recipients")
+
+
+class Site:
+    """One installation: topics of its own on the shared broker, a database, gateways and a worker when asked for."""
+
+    def __init__(self, kafka: str, prefix: str, folder: Path, url: str | None = None) -> None:
+        self.cluster, self.catalogue = Cluster(kafka), Catalogue(("vm", "task"), prefix=prefix, partitions=2)
+        self.url = url or f"sqlite:///{folder}/tidings.db"
+
+    async def make(self) -> None:
+        await asyncio.to_thread(apply, self.cluster, self.catalogue)
+        store = Store(self.url)
+        await asyncio.to_thread(store.prepare)
+        store.close()
+
+    def settings(self, **more: Any) -> GatewaySettings:
+        given = GatewaySettings(
+            cluster=self.cluster, catalogue=self.catalogue, database=self.url, port=0, secret=SECRET, shutdown=3
+        )
+        return replace(given, **more)
+
+    @asynccontextmanager
+    async def gateway(self, **more: Any) -> AsyncIterator[Door]:
+        server = Server(self.settings(**more))
+        serving = asyncio.create_task(server.serve())
+        try:
+            door = Door(server)
+            await door.until(lambda: server.gateway.ready)
+            yield door
+        finally:
+            await server.stop()
+            await serving
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        settings = WorkerSettings(self.cluster, self.catalogue, self.url, group=f"{self.catalogue.prefix}worker")
+        task = asyncio.create_task(run(settings, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            assert await task == 0
+
+
+class Door:
+    """A gateway from outside."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.base = f"http://127.0.0.1:{server.port}"
+
+    async def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await asyncio.sleep(0.01)
+
+    def token(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> str:
+        return sign(SECRET, user, scopes, ttl_s=more.pop("ttl_s", 600), **more)
+
+    @asynccontextmanager
+    async def http(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+        headers = {"authorization": f"Bearer {self.token(user, scopes, **more)}"}
+        async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30) as client:
+            yield client
+
+    @asynccontextmanager
+    async def socket(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> AsyncIterator[Talk]:
+        async with websockets.connect(self.base.replace("http", "ws") + "/v1/ws", max_size=None) as ws:
+            talk = Talk(ws)
+            await talk.ask(auth={"token": self.token(user, scopes, **more)})
+            yield talk
+
+
+class Talk:
+    """One conversation: answers by id, pushes by channel."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.pushes: list[dict[str, Any]] = []
+        self._ids = itertools.count(1)
+
+    async def receive(self, seconds: float = 20) -> dict[str, Any]:
+        async with asyncio.timeout(seconds):
+            found: dict[str, Any] = json.loads(await self.ws.recv())
+            return found
+
+    async def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to a request; `ok` of several frames is joined. Errors come as they are."""
+        request_id = next(self._ids)
+        await self.ws.send(json.dumps({"id": request_id, **request}))
+        snapshot: list[Any] = []
+        while True:
+            frame = await self.receive()
+            if frame.get("id") != request_id:
+                self.pushes.append(frame)
+                continue
+            ok = frame.get("ok")
+            if ok is None:
+                return frame
+            if "snapshot" in ok:
+                snapshot += ok["snapshot"]
+                ok["snapshot"] = snapshot
+            if not ok.get("more"):
+                return dict(ok)
+
+    async def push(self, seconds: float = 20) -> dict[str, Any]:
+        return self.pushes.pop(0) if self.pushes else await self.receive(seconds)
