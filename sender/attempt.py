@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from sender.channels.channel import Channel, Rejected, Result, RetryLater, open_channel
-from sender.delivery import Delivery, Taken, clock_s
+from sender.delivery import Delivery, clock_s
+from sender.holdings import Job
 from sender.message import Unreadable, message_of
 from sender.metrics import Metrics
 from sender.patience import Patience, outage
@@ -21,34 +21,12 @@ from sender.queue import WAITING, Fold, Look, Queue
 from sender.results import result_event
 from sender.settings import LEASE_MARGIN_S, SenderSettings
 from topics.catalogue import DELIVERIES
-from topics.produce import Placed, Producer, now_us
+from topics.produce import Producer, now_us
 
 log = logging.getLogger(__name__)
 
 REMEMBERED = 10_000
 SEND_S = 5.0
-
-
-@dataclass(slots=True)
-class Job:
-    """A delivery that this sender has the lease on. `result` and `placed` are there once it is on the log."""
-
-    taken: Taken
-    good_until: float
-    attempt: int
-    result: Verdict | None = None
-    placed: Placed | None = None
-    said_at: float = 0.0
-
-    @property
-    def delivery(self) -> Delivery:
-        """What is to be delivered."""
-        return self.taken.delivery
-
-    @property
-    def left_s(self) -> float:
-        """Of the lease."""
-        return self.good_until - clock_s()
 
 
 class Attempts:

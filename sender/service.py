@@ -10,11 +10,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Coroutine
+from contextlib import suppress
 
 from projections.sql.store import NewerRows, Store
-from sender.attempt import Attempts, Job
-from sender.delivery import Taken, clock_s
+from sender.attempt import Attempts
+from sender.delivery import Taken
 from sender.gate import Gate, NotYet
+from sender.holdings import Holdings, Job
 from sender.metrics import Metrics
 from sender.patience import Patience, Stopped, outage
 from sender.queue import Fold, Queue, RowsMoved
@@ -27,8 +29,6 @@ log = logging.getLogger(__name__)
 
 MOST_LEASES = 500  # so many results that are not read back: the worker is far behind, no more until it has caught up
 CATCH_UP_S = 10.0
-SWEEP_S = 10.0
-SAY_AGAIN_S = 30.0  # rule 3: what the rows have passed and do not hold was lost by the log
 STOP_S = 12.0
 
 
@@ -87,7 +87,7 @@ class Sender:
     ) -> None:
         self._settings, self._queue, self._attempts = settings, queue, attempts
         self._gate, self._patience, self._metrics = gate, patience, metrics
-        self._mine: dict[str, Job] = {}
+        self._held = Holdings(queue, patience, settings.lease_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._freed = asyncio.Event()
@@ -112,11 +112,12 @@ class Sender:
             self._metrics.ready.set(0)
             await self._patience.through_outages("the sender", self._open)
             self._metrics.ready.set(1)
-        fold, unfinished = self._gate.fold, sum(1 for job in self._mine.values() if job.placed is None)
-        free = min(self._settings.concurrency - unfinished, MOST_LEASES - len(self._mine))
+        fold, unfinished = self._gate.fold, sum(1 for job in self._held.jobs.values() if job.placed is None)
+        free = min(self._settings.concurrency - unfinished, MOST_LEASES - len(self._held.jobs))
         if fold is None or free <= 0:
             self._freed.clear()
-            await asyncio.wait({asyncio.ensure_future(self._freed.wait())}, timeout=self._settings.poll_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), self._settings.poll_s)
             return
         try:
             taken = await self._patience.through_outages("the queue", lambda: self._take(free, fold))
@@ -126,7 +127,7 @@ class Sender:
         inherited = []
         for one in taken:
             job = Job(one, one.good_until, one.attempts + 1)
-            self._mine[one.delivery.delivery_id] = job
+            self._held.jobs[one.delivery.delivery_id] = job
             if one.inherited and not one.accepted:
                 inherited.append(job)
             else:
@@ -151,7 +152,7 @@ class Sender:
         if not await self._patience.sql(self._queue.has_due):
             return []
         self._gate.fold, taken = await self._patience.sql(self._queue.take, limit, fold)
-        return [t for t in taken if t.delivery.delivery_id not in self._mine]
+        return [t for t in taken if t.delivery.delivery_id not in self._held.jobs]
 
     async def _work(self, job: Job, fold: Fold) -> None:
         """One delivery to its result; without one it goes back to the queue."""
@@ -165,7 +166,7 @@ class Sender:
             self._gate.shut("they were wiped or restored")
         except Stopped:
             log.info("left to others delivery=%s", job.delivery.delivery_id)
-        self._mine.pop(job.delivery.delivery_id, None)
+        self._held.jobs.pop(job.delivery.delivery_id, None)
         if known:
             await self._patience.or_later("a lease", self._patience.sql(self._queue.drop, {job.delivery.delivery_id}))
 
@@ -181,56 +182,23 @@ class Sender:
                 raise
             log.warning("takeover put off deliveries=%d error=%s", len(jobs), type(error).__name__)
             for job in jobs:
-                self._mine.pop(job.delivery.delivery_id, None)
+                self._held.jobs.pop(job.delivery.delivery_id, None)
             return
         self._metrics.takeovers.inc(len(jobs))
         for job in jobs:
             self._start(group, self._work(job, fold))
 
     async def _keep(self, group: asyncio.TaskGroup) -> None:
-        """Renew the leases, and let go of those whose results have been read back."""
-        renew_at = sweep_at = 0.0
         while True:
             await asyncio.sleep(self._settings.poll_s)
-            self._metrics.leases.set(len(self._mine))
-            await self._patience.or_later("a lease", self._read_back(group))
-            if self._mine and clock_s() >= renew_at:
-                await self._patience.or_later("a lease", self._renew())
-                renew_at = clock_s() + self._settings.lease_s / 5
-            if clock_s() >= sweep_at and self._gate.fold is not None:
-                await self._patience.or_later("a lease", self._patience.sql(self._queue.sweep))
-                sweep_at = clock_s() + SWEEP_S
+            self._metrics.leases.set(len(self._held.jobs))
+            for job in await self._held.look_after(complete=self._gate.fold is not None):
+                self._start(group, self._say_again(job))
 
-    async def _read_back(self, group: asyncio.TaskGroup) -> None:
-        said = {name: job for name, job in self._mine.items() if job.placed is not None}
-        if not said:
-            return
-        done, reached = await self._patience.sql(self._queue.folded, {name: job.attempt for name, job in said.items()})
-        if done:
-            await self._patience.sql(self._queue.drop, done)
-        for name, job in said.items():
-            if name in done:
-                self._mine.pop(name, None)
-            elif (
-                job.placed
-                and job.result
-                and reached.get(job.placed.partition, 0) > job.placed.offset
-                and clock_s() > job.said_at + SAY_AGAIN_S
-            ):
-                log.warning("the log has lost a result, which is said again delivery=%s", name)
-                job.placed = None  # it counts as an attempt again
-                self._start(group, self._attempts.say(job, job.result))
-
-    async def _renew(self) -> None:
-        ids = list(self._mine)
-        kept, good_until = await self._patience.sql(self._queue.renew, ids)
-        for name in ids:
-            job = self._mine.get(name)
-            if job is None:
-                continue
-            job.good_until = good_until if name in kept else clock_s()
-            if name not in kept and job.placed is not None:
-                self._mine.pop(name)  # its result is on the log: whoever took it over will read it there
+    async def _say_again(self, job: Job) -> None:
+        log.warning("the log has lost a result, which is said again delivery=%s", job.delivery.delivery_id)
+        if job.result is not None:
+            await self._attempts.say(job, job.result)
 
     def _start(self, group: asyncio.TaskGroup, work: Coroutine[object, object, None]) -> None:
         task = group.create_task(work)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -151,7 +152,7 @@ def connection_settings(url: str) -> dict[str, Any]:
         "password": unquote(parts.password) if parts.password else None,
         "use_tls": parts.scheme == "smtps",
         "start_tls": None if starttls is None else starttls not in ("no", "false", "0"),
-        "local_hostname": "localhost",  # else aiosmtplib asks the DNS for our name, which can take seconds
+        "local_hostname": socket.gethostname(),  # else aiosmtplib asks the DNS for it, which can take seconds
         "timeout": None,  # the attempt's deadline covers all steps
         "tls_context": ssl.create_default_context(),
     }

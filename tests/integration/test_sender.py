@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import delete, inspect
 
 from projections.sql.schema import meta
-from sender.attempt import Attempts, Job
+from sender.attempt import Attempts
+from sender.holdings import Job
 from sender.metrics import Metrics
 from sender.patience import Patience
 from sender.queue import Queue, RowsMoved, leases
