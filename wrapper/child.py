@@ -99,6 +99,13 @@ class Child:
         except ProcessLookupError:
             log.debug("a group was gone already pid=%d", self.process.pid)
 
+    def exit_code(self, seconds: float) -> int | None:
+        """Wait for it to end by itself; null if it does not."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def close(self) -> int:
         """Kill what is left of the group and wait; the exit code."""
         self.terminate(signal.SIGKILL)

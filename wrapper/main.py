@@ -24,7 +24,7 @@ from wrapper.child import CannotStart, Child
 from wrapper.clock import Clock
 from wrapper.notify_watcher import NotifyWatcher
 from wrapper.outbound import Outbound
-from wrapper.reader import Stopped
+from wrapper.reader import Stopped, quiet_farewells
 from wrapper.setting import Numbers, Setting, Timing
 
 STOPPED, RESTART_ME = 0, 3
@@ -91,6 +91,7 @@ def run(
     with what to show of each alert. AlertFileError before anything is started.
     """
     alerts = load(files, catalogue.entity_types)
+    quiet_farewells()
     outbound = _connect(cluster, catalogue, stop)
     if outbound is None:
         return STOPPED

@@ -79,7 +79,7 @@ class NotifyWatcher(threading.Thread):
         child = self._spawn(setting.alert)
         pid, name = child.process.pid, setting.alert.name
         log.info("started alert=%s run=%d gap=%s pid=%d", name, opened.run, opened.gap, pid)
-        setting.report("started", instance=setting.instance, run=str(opened.run))
+        setting.report("started", instance=setting.instance, run=str(opened.run), pid=str(pid))
         setting.numbers.state = "running"
         return Run(setting, reader, self._chain, opened, child=child, settled=self._settled).until_over()
 

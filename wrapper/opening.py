@@ -147,5 +147,5 @@ def _gap(reader: Reader, setting: Setting, spots: list[Spot], positions: dict[Sp
                     return True
         if any(reader.position(s) >= ends[s] for s in unread):
             return True
-        reader.pause(set(spots) & set(nexts) - unread)
+        reader.pause(set(spots) - unread)
     return False

@@ -27,6 +27,15 @@ ALL = 1_000_000
 log = logging.getLogger(__name__)
 
 
+def quiet_farewells() -> None:
+    """Closing a consumer cancels its long poll, which the library logs as an error each time."""
+    logging.getLogger("kafka.consumer.fetcher").addFilter(_no_farewell)
+
+
+def _no_farewell(record: logging.LogRecord) -> bool:
+    return "Cancelled" not in record.getMessage()
+
+
 class Reader:
     """For one thread. Of `notice-requests` it gives only what is keyed by `alert`. `stop` ends all waiting: Stopped.
     KafkaError when the broker is away.
@@ -80,7 +89,8 @@ class Reader:
 
     def pause(self, spots: Iterable[Spot]) -> None:
         """Fetch nothing from these for now."""
-        self._consumer.pause(*(self._name(s) for s in spots))
+        followed = set(self._spots.values())
+        self._consumer.pause(*(self._name(s) for s in spots if s in followed))
 
     def resume(self, spots: Iterable[Spot]) -> None:
         """Fetch from these again."""

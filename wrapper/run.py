@@ -32,6 +32,7 @@ CHECKPOINT_S = 60.0
 RESTING_MS = 10.0  # while partitions rest, how soon to see whether they may be read again
 ENDING_MS = 20.0
 FLUSH_S = 10.0
+EXIT_S = 1.0  # from the end of its stdout to its own
 WAIT_FOR_CONFIG = 78
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Run:
         """Let the program end, commit what it acknowledged, and see that on the log."""
         session, child, timing = self._session, self._child, self._setting.timing
         session.give_no_more()
-        code: int | None = None
+        code = child.exit_code(EXIT_S) if session.ended.is_set() else None
         try:
             if over.kind == "stopped":
                 child.close_stdin()
@@ -167,7 +168,7 @@ class Run:
                     log.warning("still running after the end of its input, terminating it alert=%s", self._name)
                     child.terminate()
                     self._read_until(session.ended.is_set, timing.terminate)
-            code = child.close()
+            child.close()
             self._watcher.join(timeout=FLUSH_S)
             if over.kind != "standby":
                 session.commit_now()
@@ -175,7 +176,7 @@ class Run:
         except Over as fenced:
             over = fenced if over.kind != "stopped" else over
         if not over.reason:
-            over.reason = _exit_text(code or 0)
+            over.reason = _exit_text(code)
             over.kind = "waiting" if code == WAIT_FOR_CONFIG else over.kind
         over.progress = session.progress
         over.last_words = " | ".join(list(child.last_words)[-5:])
@@ -239,7 +240,9 @@ def _conversation(setting: Setting, opened: Opened) -> Conversation:
     )
 
 
-def _exit_text(code: int) -> str:
+def _exit_text(code: int | None) -> str:
+    if code is None:
+        return "it closed its stdout"
     if code < 0:
         return f"killed by signal {-code}"
     return f"exit code {code} before the end of its input"
