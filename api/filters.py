@@ -35,7 +35,8 @@ class Filter:
 def parse(given: Any, *, depth: int = 8, nodes: int = 64) -> Filter:
     """A filter from its JSON. BadFilter; at most `depth` levels and `nodes` conditions."""
     budget = [nodes]
-    return Filter(dumps(given), _node(given, depth, budget))
+    match = _node(given, depth, budget)  # first: what is nested too deeply can't be written either
+    return Filter(dumps(given), match)
 
 
 def both(first: Filter | None, second: Filter | None) -> Filter | None:
@@ -54,6 +55,8 @@ def _node(given: Any, depth: int, budget: list[int]) -> Match:
     if not isinstance(given, dict):
         raise BadFilter("a filter is a JSON object")
     op = given.get("op")
+    if not isinstance(op, str):
+        raise BadFilter("`op` says how to compare")
     if op in ("and", "or", "not"):
         _only(given, {"op", "nodes"})
         below = given.get("nodes")
@@ -75,7 +78,7 @@ def _combined(op: str, below: list[Match]) -> Match:
     return lambda entity: not below[0](entity)
 
 
-def _condition(op: Any, path: tuple[str, ...], val: Any, budget: list[int]) -> Match:
+def _condition(op: str, path: tuple[str, ...], val: Any, budget: list[int]) -> Match:
     if op in ("eq", "ne"):
         _scalar(op, val)
         same: Match = lambda entity: _equal(_at(entity, path), val)  # noqa: E731

@@ -8,7 +8,7 @@ import re
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from api.durations import milliseconds
 
@@ -55,7 +55,7 @@ class Preferences(BaseModel):
     """The whole."""
 
     model_config = ConfigDict(extra="allow")
-    alerts: dict[str, dict[str, bool | ChannelPreference]] = Field(default_factory=dict, max_length=500)
-    channels: dict[str, bool | ChannelPreference] = Field(default_factory=dict, max_length=50)
+    alerts: dict[str, dict[str, StrictBool | ChannelPreference]] = Field(default_factory=dict, max_length=500)
+    channels: dict[str, StrictBool | ChannelPreference] = Field(default_factory=dict, max_length=50)
     quiet: list[Quiet] = Field(default_factory=list, max_length=50)
     time_zone: Annotated[str, Field(max_length=100), AfterValidator(_zone)] | None = None

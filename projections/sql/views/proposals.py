@@ -22,7 +22,7 @@ def outcome(tx: Connection, kind: str, subject_id: str, proposal_id: str) -> Out
     row = tx.execute(
         select(proposals.c.outcome, proposals.c.version).where(proposals.c.proposal_id == proposal_id)
     ).first()
-    if row is None:
+    if row is None or row.outcome == "asked":
         return None
     found = Outcome(row.outcome, row.version)
     if found.outcome != "accepted":

@@ -1,0 +1,127 @@
+"""Snapshot and deltas equal a fresh snapshot, over random changes, filters, disconnects, two gateways and a restart of one."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.filters import parse
+from api.settings import Limits
+from tests.integration.gateway_world import Door, Site
+
+FILTERS: list[dict[str, Any] | None] = [
+    None,
+    {"key": "n", "op": "lt", "val": 5},
+    {"op": "or", "nodes": [{"key": "n", "op": "eq", "val": 7}, {"key": "tag", "op": "prefix", "val": "a"}]},
+]
+
+
+@pytest.fixture
+async def site(kafka: str, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(kafka, namespace, tmp_path)
+    await made.make()
+    async with made.working():
+        yield made
+
+
+class Client:
+    """Holds what it was told, and nothing else."""
+
+    def __init__(self, wanted: dict[str, Any] | None, *, enforced: bool) -> None:
+        self.wanted, self.enforced = wanted, enforced
+        self.rows: dict[str, Any] = {}
+        self.position: str | None = None
+        self.resumed = self.lost = 0
+
+    async def visit(self, door: Door, changes: Any, frames: int) -> None:
+        """Connect, take the answer, let things happen, read some frames, and vanish."""
+        filters = {"vm": self.wanted} if self.enforced and self.wanted else None
+        async with door.socket(filters=filters) as talk:
+            request: dict[str, Any] = {"channel": "entities/vm"}
+            if self.wanted and not self.enforced:
+                request["filter"] = self.wanted
+            answer = await talk.ask(subscribe=request | ({"since": self.position} if self.position else {}))
+            if "error" in answer:
+                assert answer["error"]["code"] == "position_lost"
+                self.lost += 1
+                answer = await talk.ask(subscribe=request)
+            if answer.get("resumed"):
+                self.resumed += 1
+            else:
+                self.rows = {r["id"]: r["entity"] for r in answer["snapshot"]}
+            self.position = answer["position"]
+            await changes()
+            for _ in range(frames):
+                try:
+                    self.take(await talk.push(0.15))
+                except TimeoutError:
+                    return
+
+    def take(self, frame: dict[str, Any]) -> None:
+        self.position = frame["position"]
+        event = frame.get("event")
+        if event is None:
+            return
+        if event["op"] in ("deleted", "left"):
+            assert not self.enforced or event["id"] in self.rows, "an id that this token may not see"
+            self.rows.pop(event["id"], None)
+        else:
+            self.rows[event["id"]] = frame["entity"]
+
+
+async def change(http: httpx.AsyncClient, dice: random.Random, truth: dict[str, Any]) -> str:
+    """Some changes of few entities; the position after the last."""
+    lines = []
+    for _ in range(dice.randrange(1, 8)):
+        entity_id = f"e{dice.randrange(6)}"
+        if dice.random() < 0.2:
+            truth.pop(entity_id, None)
+            lines.append({"id": entity_id, "op": "deleted"})
+        else:
+            truth[entity_id] = {"n": dice.randrange(10), "tag": dice.choice(["a1", "b"])}
+            lines.append({"id": entity_id, "op": "updated", "body": truth[entity_id]})
+    text = "\n".join(map(json.dumps, lines))
+    sent = await http.post("/v1/entities/vm", content=text, headers={"content-type": "application/x-ndjson"})
+    position: str = sent.json()["position"]
+    return position
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_what_a_client_holds_is_the_truth_once_it_has_caught_up(site: Site, seed: int) -> None:
+    dice = random.Random(seed)
+    truth: dict[str, Any] = {}
+    limits = Limits(resume=60, snapshot_rows=2)
+    clients = [Client(wanted, enforced=enforced) for wanted in FILTERS for enforced in (False, True)]
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(site.gateway(limits=limits))
+        http = await stack.enter_async_context(one.http())
+        for phase in range(2):
+            async with site.gateway(limits=limits) as two:  # the second phase's is a fresh process without history
+                last = await change(http, dice, truth)
+                for _ in range(12):
+                    client, door = dice.choice(clients), dice.choice((one, two))
+
+                    async def happen() -> None:
+                        for _ in range(dice.randrange(3)):
+                            await change(http, dice, truth)
+
+                    await client.visit(door, happen, dice.choice((0, 2, 50)))
+                last = await change(http, dice, truth)
+                async with two.http() as other:
+                    for reader in (http, other):
+                        assert (await reader.get("/v1/entities/vm", params={"at_least": last})).status_code == 200
+                for client in clients:
+                    await client.visit(dice.choice((one, two)), _nothing, 200)
+                    matches = parse(client.wanted).matches if client.wanted else lambda _: True
+                    assert client.rows == {i: e for i, e in truth.items() if matches(e)}, (phase, client.wanted)
+    assert sum(c.resumed for c in clients) > 5
+
+
+async def _nothing() -> None:
+    await asyncio.sleep(0)

@@ -1,0 +1,183 @@
+"""What is checked in configs, recipients and preferences, and that a PATCH keeps the bytes that it does not name."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from api.addresses import is_address
+from api.direct_notices import is_link
+from api.durations import milliseconds
+from api.lanes import Forward, steps_of
+from api.merge import merged
+from api.preferences import Preferences
+from api.protocol import first_fault
+from api.routes.alert_configs import AlertConfig
+from api.routes.recipients import Recipient
+from api.things import with_id
+from topics.json_text import joined
+
+METRIC = '{"high":1.10,"big":1e400,"a":1,"a":2,"text":"\\u00e4 \\ud800"}'
+
+
+def test_a_patch_keeps_what_it_does_not_name() -> None:
+    text = '{"id":"c","name":"x","metric":<metric>,"owner":{"a":1,"b":1.0}}'.replace("<metric>", METRIC)
+    found = merged(text, '{"name":"y","owner":{"a":null,"c":[1, 2.50]}}')
+    assert found == '{"id":"c","name":"y","metric":<metric>,"owner":{"b":1.0,"c":[1,2.50]}}'.replace("<metric>", METRIC)
+    assert merged(text, '{"metric":{"high":2.20}}') == text.replace("1.10", "2.20").replace('"a":1,"a":2', '"a":2')
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "x"]),
+    lambda v: st.lists(v, max_size=2) | st.dictionaries(st.sampled_from("abc"), v, max_size=3),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2, word for word."""
+    if not isinstance(patch, dict):
+        return patch
+    target = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = merge_patch(target.get(name), value)
+    return target
+
+
+@given(objects, objects)
+def test_a_patch_is_the_rfcs(target: dict[str, Any], patch: dict[str, Any]) -> None:
+    assert json.loads(merged(json.dumps(target), json.dumps(patch))) == merge_patch(target, patch)
+
+
+def test_the_id_comes_first_and_what_answers_add_is_not_taken_back() -> None:
+    text = '{"name": "x", "id": "other", "etag": "v1", "version": 3, "position": "p", "reports": [], "metric": '
+    text += METRIC + "}"
+    assert joined(with_id("c1", text)) == '{"id":"c1","name":"x","metric":<metric>}'.replace("<metric>", METRIC)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"channel": {}}, "name"),
+        ({"name": "", "channel": {}}, "name"),
+        ({"name": "x" * 101, "channel": {}}, "name"),
+        ({"name": " x", "channel": {}}, "name"),
+        ({"name": 7, "channel": {}}, "name"),
+        ({"name": "x"}, "channel"),
+        ({"name": "x", "channel": []}, "channel"),
+        ({"name": "x", "channel": {"email": "a"}}, "channel.email"),
+        ({"name": "x", "channel": {"email": [""]}}, "channel.email.0"),
+        ({"name": "x", "channel": {"email": ["u"] * 1_001}}, "channel"),
+        ({"name": "x", "channel": {}, "enabled": "yes"}, "enabled"),
+        (
+            {"name": "x", "channel": {}, "forward": {"steps": [{"channel": "email", "after": "soon"}]}},
+            "forward.steps.0.after",
+        ),
+        ({"name": "x", "channel": {}, "forward": {"steps": [{"channel": "email"}]}}, "forward.steps.0.after"),
+    ],
+)
+def test_a_wrong_config_names_the_field(body: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        AlertConfig.model_validate(body)
+    assert first_fault(told.value).startswith(f"{place}:")
+
+
+def test_further_fields_are_welcome() -> None:
+    assert AlertConfig.model_validate({"name": "x", "channel": {"inbox": ["u"]}, "owner": {"a": 1}}).enabled is True
+
+
+def test_steps_of_a_channel() -> None:
+    forward = Forward.model_validate(
+        {"steps": [{"channel": "email", "after": "5m"}, {"channel": "email", "after": 900}]}
+    )
+    assert steps_of("email", forward, 1) == [("email", 300_000), ("email#2", 900_000)]
+    assert steps_of("telegram", forward, 7) == [("telegram", 7)]
+    assert steps_of("email", None, 7) == [("email", 7)]
+
+
+@pytest.mark.parametrize(
+    ("given_text", "ms"),
+    [(0, 0), (1.5, 1_500), ("90s", 90_000), ("1h30m", 5_400_000), ("250ms", 250), ("2d", 172_800_000)],
+)
+def test_durations(given_text: object, ms: int) -> None:
+    assert milliseconds(given_text) == ms
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "5", "5 m", "-1s", -1, True, None, "9999999d", float("inf"), float("nan"), 1e300]
+)
+def test_wrong_durations(wrong: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        milliseconds(wrong)
+
+
+@pytest.mark.parametrize(
+    ("channel", "text", "good"),
+    [
+        ("email", "ann@example.test", True),
+        ("email", "root@localhost", True),
+        ("email", "ann", False),
+        ("email", "a@b@c", False),
+        ("email", "a@b\nBcc: x", False),
+        ("telegram", "@chat-42", True),
+        ("telegram", "-100123456", True),
+        ("telegram", "chat", False),
+        ("slack", "#ops", True),
+        ("slack", "C0123ABCD", True),
+        ("slack", "ops", False),
+        ("webhook", "https://example.test/x", True),
+        ("webhook", "http://example.test/x", False),
+        ("webhook", "https://u:p@example.test/", False),
+        ("webhook", "https://[", False),
+        ("inbox", "anything", False),
+        ("sms", "+49 123", True),
+        ("sms", " x", False),
+    ],
+)
+def test_addresses(channel: str, text: str, good: bool) -> None:
+    assert is_address(channel, text) is good
+
+
+@pytest.mark.parametrize(
+    ("link", "good"),
+    [
+        ("/vm/7", True),
+        ("https://example.test/a?b", True),
+        ("//evil.test", False),
+        ("/\\evil.test", False),
+        ("javascript:alert(1)", False),
+        ("data:text/html,x", False),
+        ("https://", False),
+        (" https://x", False),
+        ("http://[", False),
+    ],
+)
+def test_links(link: str, good: bool) -> None:
+    assert is_link(link) is good
+
+
+def test_recipients_and_preferences() -> None:
+    Recipient.model_validate(
+        {"name": "Ann", "addresses": {"email": "ann@example.test"}, "time_zone": "Europe/Berlin", "locale": "en"}
+    )
+    for wrong in (
+        {"addresses": {"email": "ann"}},
+        {"time_zone": "Mars/Olympus"},
+        {"preferences": {"quiet": [{"from": "9"}]}},
+    ):
+        with pytest.raises(ValidationError):
+            Recipient.model_validate(wrong)
+    Preferences.model_validate(
+        {"alerts": {"overuse": {"email": False}}, "channels": {"email": {"after": "10m", "digest": "1h"}}}
+    )
+    Preferences.model_validate({"quiet": [{"days": [1, 7], "from": "22:00", "to": "07:00"}]})
+    for wrong_too in ({"quiet": [{"days": [8], "from": "22:00", "to": "07:00"}]}, {"channels": {"email": "no"}}):
+        with pytest.raises(ValidationError):
+            Preferences.model_validate(wrong_too)
