@@ -1,12 +1,13 @@
-"""Decides proposals for alert configs and recipients in log order: the loser of two edits with one ETag is refused (412).
+"""Decides proposals for alert configs and recipients in log order.
 
-A proposal is complete (the gateway has resolved recipients and channels), so its decision looks at nothing but the version that stands at
-its turn.
+Of two edits with one ETag the later is refused (412). A proposal is complete (the gateway has resolved recipients and
+channels), so its decision looks at nothing but the version that stands at its turn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from projections.outgoing import Outgoing
 from topics.catalogue import ALERT_CONFIGS, COMMANDS, RECIPIENTS
@@ -101,7 +102,7 @@ def _accepted(record: Record, p: Proposal, version: int) -> Outgoing:
             body=p.body,
         )
         return Outgoing(ALERT_CONFIGS, p.config_id, configured)
-    common = {
+    common: dict[str, Any] = {
         "event_id": event_id,
         "producer": p.producer,
         "occurred_at": p.occurred_at,
@@ -109,6 +110,6 @@ def _accepted(record: Record, p: Proposal, version: int) -> Outgoing:
         "recipient_id": p.recipient_id,
     }
     if p.op == "delete":
-        return Outgoing(RECIPIENTS, p.recipient_id, RecipientDeleted(**common, version=version))  # type: ignore[arg-type]
-    changed = RecipientChanged(**common, version=version, body_key=p.body_key, body=p.body)  # type: ignore[arg-type]
+        return Outgoing(RECIPIENTS, p.recipient_id, RecipientDeleted(**common, version=version))
+    changed = RecipientChanged(**common, version=version, body_key=p.body_key, body=p.body)
     return Outgoing(RECIPIENTS, p.recipient_id, changed)

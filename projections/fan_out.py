@@ -1,7 +1,8 @@
-"""The fold of `notice-requests`: from what an alert committed, or somebody asked for, to one notice for each person (rule 5).
+"""The fold of `notice-requests`: from what an alert committed, or somebody asked for, to one notice a person (rule 5).
 
-A commit counts only if its run is the newest start of its shard and its number the next: zombies, late copies and repeats change
-nothing. The audience of an open condition is kept, so that updates and the end reach exactly those who were told.
+A commit counts only if its run is the newest start of its shard and its number the next: zombies, late copies and
+repeats change nothing. The audience of an open condition is kept, so that updates and the end reach exactly those who
+were told.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Desk:
 
 
 def apply(desk: Desk, record: Record) -> list[Outgoing]:
-    """Fold one record; the notices that have to be said because of it. Refused for an event that has no place on this topic."""
+    """Fold one record; the notices that have to be said because of it.
+
+    Refused for an event that has no place on this topic.
+    """
     match record.event:
         case AlertStarted() as e:
             layout = desk.runs.get((e.alert, -1))
@@ -185,7 +189,10 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]
 
 
 def receivers(lanes: tuple[Lane, ...]) -> list[tuple[str, bool, tuple[Lane, ...]]]:
-    """Who gets a notice of their own: (user, reads an inbox, that user's forwards); raw addresses go by `channel:address`."""
+    """Who gets a notice of their own: (user, reads an inbox, that user's forwards).
+
+    Raw addresses go by `channel:address`.
+    """
     people: dict[str, list[Lane]] = {}
     places: dict[str, list[Lane]] = {}
     for lane in lanes:
@@ -273,5 +280,6 @@ def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> list
 def _source(record: Record) -> dict[str, Any]:
     """Derived events say who spoke first and what they come from, so that every rebuild would write the same bytes."""
     event = record.event
-    assert event is not None
+    if event is None:
+        raise TypeError("a tombstone is the source of nothing")
     return {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": (record.cause,)}

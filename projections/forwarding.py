@@ -1,7 +1,7 @@
 """What waits for a notice, how a Due asks, how an answer is decided and what reading it back does (rules 2, 4, 5, 8).
 
-Read before the Due that delivers: never forwarded. Read after it: forwarded. `decide` may look at anything, so its answer counts only
-once it stands on the log.
+Read before the Due that delivers: never forwarded. Read after it: forwarded. `decide` may look at anything, so its
+answer counts only once it stands on the log.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An asked step with what it needs to be decided; `recipient` is the recipient's body text, null where there is none."""
+    """An asked step with what it needs to be decided.
+
+    `recipient` is the recipient's body text, null where there is none.
+    """
 
     user: str
     notice_id: str
@@ -65,7 +68,10 @@ def steps_of(lanes: tuple[Lane, ...], raised_at: int) -> dict[str, Step]:
 
 
 def ask(step: Step, due: Due, record: Record, preferences: str) -> bool:
-    """Whether this Due counts: the current number, not before its time. Then the question stands, with what stood before it."""
+    """Whether this Due counts: the current number, not before its time.
+
+    Then the question stands, with what stood before it.
+    """
     if step.state != "waiting" or due.number != step.number or record.timestamp < step.due_at:
         return False
     step.state = "asked"
@@ -74,7 +80,10 @@ def ask(step: Step, due: Due, record: Record, preferences: str) -> bool:
 
 
 def stop(notice: Notice, record: Record, reason: str) -> list[Outgoing]:
-    """First read, archived or ended: what waits is over for good, what was asked is answered as it stood, what is being sent is recalled."""
+    """First read, archived or ended: what waits is over for good.
+
+    What was asked is answered as it stood, what is being sent is recalled.
+    """
     if notice.stopped:
         return []
     notice.stopped = True
@@ -90,7 +99,10 @@ def stop(notice: Notice, record: Record, reason: str) -> list[Outgoing]:
 
 
 def snooze_step(notice: Notice, until: int) -> None:
-    """A snooze sets anew what waits; what is asked already only keeps the later time for a postponed answer (`hold`)."""
+    """A snooze sets anew what waits.
+
+    What is asked already only keeps the later time for a postponed answer (`hold`).
+    """
     for step in notice.steps.values():
         if step.what == "forward" and step.state == "waiting":
             step.number, step.due_at = step.number + 1, max(step.due_at, until)

@@ -1,7 +1,7 @@
 """The fold of the `notices` topic: everybody's notices, what waits for them, and the answers that were read back.
 
-`apply` uses only the record and what stands before it on its own partition (rule 2): no clock, no settings, no other topic. The worker
-runs it over rows, the gateway runs the same function over one user's notices.
+`apply` uses only the record and what stands before it on its own partition (rule 2): no clock, no settings, no other
+topic. The worker runs it over rows, the gateway runs the same function over one user's notices.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a record changed, for those who watch: `op` as in the live protocol; empty `ids` where the record changed nothing."""
+    """What a record changed, for those who watch: `op` as in the live protocol.
+
+    `ids` is empty where the record changed nothing.
+    """
 
     op: str
     user: str
@@ -82,7 +85,10 @@ class Change:
 
 @dataclass(slots=True)
 class Box:
-    """What `apply` needs of a partition: (user, notice id) to notice, commands already taken, preferences, records that came early."""
+    """What `apply` needs of a partition.
+
+    (user, notice id) to notice, commands already taken, preferences, records that came early.
+    """
 
     notices: dict[tuple[str, str], Notice] = field(default_factory=dict)
     commands: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -92,7 +98,10 @@ class Box:
 
 
 def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
-    """Fold one record; what has to be said because of it, and what changed. Refused for an event that has no place on this topic."""
+    """Fold one record; what has to be said because of it, and what changed.
+
+    Refused for an event that has no place on this topic.
+    """
     e = record.event
     match e:
         case NoticeRaised():
@@ -153,8 +162,7 @@ def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], 
 def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Change | None]:
     """A record about a notice that is there."""
     e = record.event
-    key = (notice.user, notice.notice_id)
-    box.touched.add(key)
+    box.touched.add((notice.user, notice.notice_id))
     match e:
         case NoticeUpdated():
             if (e.cause_offset, e.cause_index) <= notice.version:
@@ -180,16 +188,20 @@ def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Ch
                 return [], None
             return _answered_already(box, notice, step), None
         case Decided():
-            step = notice.steps.get(f"{e.what}/{e.step}")
-            if step is None or e.number < step.number:
-                return [], None
-            if (step.number, step.state) == (e.number, "asked"):
-                return answer(notice, step, e, record), None
-            if (
-                e.number > step.number or step.state == "waiting"
-            ):  # only after a fault of the log: kept until its question is asked
-                box.early.setdefault(key, []).append(record)
+            return _decided(box, notice, record, e), None
     return [], None
+
+
+def _decided(box: Box, notice: Notice, record: Record, e: Decided) -> list[Outgoing]:
+    step = notice.steps.get(f"{e.what}/{e.step}")
+    if step is None or e.number < step.number:
+        return []
+    if (step.number, step.state) == (e.number, "asked"):
+        return answer(notice, step, e, record)
+    if e.number > step.number or step.state == "waiting":
+        # only after a fault of the log: kept until its question is asked
+        box.early.setdefault((notice.user, notice.notice_id), []).append(record)
+    return []
 
 
 def _answered_already(box: Box, notice: Notice, step: Step) -> list[Outgoing]:

@@ -17,4 +17,7 @@ class Outgoing:
 
 
 class Refused(ValueError):
-    """`apply` can't take this record: it becomes a dead letter with this text as the reason. Raised before anything was changed."""
+    """`apply` can't take this record: it becomes a dead letter with this text as the reason.
+
+    Raised before anything was changed.
+    """

@@ -1,7 +1,7 @@
 """Every start first folds to the ends noted at that start, outputs and dead letters included (rule 2).
 
-Before that nothing is decided, relayed or said by the clock: so an empty, an old and a current database start in the same way, and
-nothing is said twice.
+Before that nothing is decided, relayed or said by the clock: so an empty, an old and a current database start in the
+same way, and nothing is said twice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Whether the rows belong to this log (rule 7): epoch, end and trail of each position are compared with what stands there.
+"""Whether the rows belong to this log (rule 7).
 
-Any difference, and all rows are rebuilt: only the sources can say what was lost.
+Epoch, end and trail of each position are compared with what stands there. Any difference, and all rows are
+rebuilt: only the sources can say what was lost.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Folds batches of the log into rows: one step, for every topic alike.
 
-Promise: each record counts once, in its partition's order, under any crash: rows, outbox and position move in one transaction behind the
-fence. A database that is away makes it wait; whatever nobody foresaw ends the process, never skips a record.
+Promise: each record counts once, in its partition's order, under any crash: rows, outbox and position move in one
+transaction behind the fence. A database that is away makes it wait; whatever nobody foresaw ends the process, never
+skips a record.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from projections.sql import positions
@@ -20,7 +22,6 @@ from projections.sql.folds import fold_of
 from projections.sql.store import Store, is_away
 from streams.barrier import Barrier
 from topics.catalogue import COMMANDS, DEAD_LETTERS, NOTICES, Catalogue
-from topics.events import Record, TopicOpened
 from topics.fetch import Item, Spot
 from topics.produce import now_us
 
@@ -125,7 +126,7 @@ class Folding:
             log.critical(
                 "a record can't be folded spot=%s/%d offset=%d", spot.topic, spot.partition, bug.offset, exc_info=bug
             )
-            count = await self.in_db(lambda: note_crash(self.store, bug))
+            count = await self.in_db(partial(note_crash, self.store, bug))
             msg = f"ended {count} times because of {bug}"
             raise Restart(msg) from bug
         self.at[spot] = (done.next, done.done)
@@ -144,7 +145,10 @@ class Folding:
 
         found = await self.in_db(read)
         if found < at:
-            msg = f"the position of {spot.topic}/{spot.partition} went back from {at[0]} to {found[0]}: another copy of the database"
+            msg = (
+                f"the position of {spot.topic}/{spot.partition} went back from {at[0]} to {found[0]}: "
+                "another copy of the database"
+            )
             raise Restart(msg)
         log.info("lost the fence spot=%s/%d at=%d now=%d", spot.topic, spot.partition, at[0], found[0])
         if spot in self.at:

@@ -1,7 +1,7 @@
 """Sends what waits in the outbox (rule 3): each lane oldest first, through one idempotent producer.
 
-After an error, or 30 s after a lane's last send with rows still not read back, the lane begins again at its oldest row; readers drop
-repeats by id.
+After an error, or 30 s after a lane's last send with rows still not read back, the lane begins again at its oldest row;
+readers drop repeats by id.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
 from projections.sql import outbox
 from projections.sql.outbox import Waiting
@@ -60,7 +61,10 @@ class Relay:
                     continue
 
     def _repeat(self, folding: Folding) -> None:
-        """Lanes that were taken over, or wait too long for their records to come back, begin again at the oldest row."""
+        """Some lanes begin again at the oldest row.
+
+        Those that were taken over, and those that wait too long for their records to come back.
+        """
         self._cursor = {s: c for s, c in self._cursor.items() if s in folding.at}
         for spot in folding.at:
             if time.monotonic() - self._sent_at.get(spot, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
@@ -78,7 +82,7 @@ class Relay:
         rows = await folding.in_db(read)
         for row in rows:
             future = await self._producer.enqueue_bytes(row.topic, row.key, row.value, list(row.headers) or None)
-            future.add_done_callback(lambda f, row=row: self._answered(spot, row, f))
+            future.add_done_callback(partial(self._answered, spot, row))
             self._cursor[spot] = (row.source_offset, row.position)
         if rows:
             self._sent_at[spot] = time.monotonic()

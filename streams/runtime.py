@@ -1,7 +1,7 @@
 """Faust as the consumer runtime: membership, assignment and flow; everything else (positions, rows, output) is ours.
 
-Private API of a pinned Faust is used in two places, each with a test: the consumer seeks to the positions in SQL instead of the group's
-commits, and the table manager (there are no tables) starts without its fixed sleep of a second.
+Private API of a pinned Faust is used in two places, each with a test: the consumer seeks to the positions in SQL
+instead of the group's commits, and the table manager (there are no tables) starts without its fixed sleep of a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
 
 def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App:
-    """An app in the group `name` that reads each partition from where `positions` says. Agents are added by the caller."""
+    """An app in the group `name` that reads each partition from where `positions` says.
+
+    Agents are added by the caller.
+    """
 
     class SqlConsumer(driver.Consumer):
         async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -68,9 +71,10 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
 
 
 async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
-    """Batches of what is there: never waits for more, so a lone event is folded at once and a backlog in batches of BATCH.
+    """Batches of what is there; never waits for more.
 
-    Ends when the stream does, as it does when the app stops.
+    So a lone event is folded at once, and a backlog in batches of BATCH. Ends when the stream does, as it does when the
+    app stops.
     """
     events = stream.noack().events().__aiter__()
 

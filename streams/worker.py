@@ -1,7 +1,8 @@
 """The worker: folds every topic into rows, decides what is asked, relays what is said, and says what is due.
 
-A start is always the same (rule 2): check that the rows belong to this log, note the ends, fold up to them, then decide, relay and keep
-time. Whatever it can't go on with ends the process with code 3, and the next start is the resync.
+A start is always the same (rule 2): check that the rows belong to this log, note the ends, fold up to them, then
+decide, relay and keep time. Whatever it can't go on with ends the process with code 3, and the next start is the
+resync.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -57,10 +59,15 @@ async def run(settings: WorkerSettings, stop: asyncio.Event) -> int:
     try:
         return await worker.run(stop)
     except (Restart, NewerRows) as reason:
-        log.error("ending, to begin again reason=%r", str(reason))
-        return RESTART
+        return _begin_again(reason)
     finally:
         store.close()
+
+
+def _begin_again(reason: BaseException) -> int:
+    """What is known and meant needs no traceback."""
+    log.error("ending, to begin again reason=%r", str(reason))
+    return RESTART
 
 
 class _Worker:
@@ -159,7 +166,7 @@ class _Worker:
 
     async def _start_over(self) -> None:
         """Watch the barrier; then decide what stood asked, here and on whatever is assigned later."""
-        while not await self._folding.barrier.check(self._folding):
+        while not await self._folding.barrier.check(self._folding):  # noqa: ASYNC110 - positions in SQL set no event
             await asyncio.sleep(LOOK_EVERY_S)
         log.info("the start is over: every topic is folded up to the ends noted at the start")
         while True:
@@ -199,7 +206,7 @@ class _Worker:
             if why:
                 await asyncio.to_thread(belonging.rebuild, self._store, why)
                 raise Restart(why)
-            await self._folding.in_db(lambda mine=mine: belonging.thin(self._store, mine))
+            await self._folding.in_db(partial(belonging.thin, self._store, mine))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -208,7 +215,7 @@ class _Worker:
 
     def _fail(self, error: BaseException | None) -> None:
         if isinstance(error, Restart):
-            log.error("ending, to begin again reason=%r", str(error))
+            _begin_again(error)
         else:
             log.critical("ending because of something nobody foresaw", exc_info=error)
         if not self._failed.done():
@@ -229,10 +236,11 @@ class _Worker:
         while not stop.is_set():
             try:
                 await work()
-                return
             except KafkaError as error:
                 log.warning("the broker is away error=%s", type(error).__name__)
                 await asyncio.sleep(0.5)
+            else:
+                return
 
     async def _close(self, app: faust.App) -> None:
         for name, closing in (

@@ -1,7 +1,8 @@
 """What is on the log: the topics, their keys, how they are kept, and how many partitions they have.
 
-One place declares them and `tidings topics apply` makes them; the number of partitions is fixed for an epoch of the log. A catalogue may
-have a prefix, so that several installations (or tests) share a cluster: inside the program topics go by the names given here.
+One place declares them and `tidings topics apply` makes them; the number of partitions is fixed for an epoch of the
+log. A catalogue may have a prefix, so that several installations (or tests) share a cluster: inside the program topics
+go by the names given here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ TOPIC_OPENED_KEY = "\x00topic-opened"  # no entity, user or alert can have this 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`compacted`: the last record of a key is the truth, older ones may go after `keep_ms`; else `keep_ms` null is for ever."""
+    """One topic and how it is kept.
+
+    `compacted`: the last record of a key is the truth, older ones may go after `keep_ms`; else `keep_ms` null is for
+    ever.
+    """
 
     name: str
     key: str
@@ -51,7 +56,10 @@ class Topic:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All topics of one installation. `partitions` is for the topics that are spread; `entity_lag_ms` see exactness rule 7."""
+    """All topics of one installation.
+
+    `partitions` is for the topics that are spread; `entity_lag_ms` see exactness rule 7.
+    """
 
     entity_types: tuple[str, ...]
     prefix: str = ""

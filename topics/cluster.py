@@ -1,6 +1,7 @@
 """How to reach the Kafka cluster, in the words of both client libraries.
 
-The limits and acknowledgements that the rules need are set here once (see `docs`: kafka-python-ng's defaults lose data).
+The limits and acknowledgements that the rules need are set here once (see `docs`: kafka-python-ng's defaults lose
+data).
 """
 
 from __future__ import annotations

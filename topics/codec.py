@@ -1,7 +1,8 @@
 """Events to bytes and back: Avro single-object encoding (C3 01, fingerprint, body).
 
-Any version ever published is resolved to today's dataclass. A fingerprint that nobody knows is not a broken record (a newer writer may
-be at work during a rolling upgrade): it raises UnknownSchema, and the reader waits; bytes that can't be decoded raise Undecodable.
+Any version ever published is resolved to today's dataclass. A fingerprint that nobody knows is not a broken record (a
+newer writer may be at work during a rolling upgrade): it raises UnknownSchema, and the reader waits; bytes that can't
+be decoded raise Undecodable.
 """
 
 from __future__ import annotations
@@ -106,11 +107,12 @@ def _builder(name: str) -> Callable[[dict[str, Any]], Any]:
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not tuple:
             continue
         item: Any = typing.get_args(hint)[0]
-        convert.append((field, _tuple_of(_builder(item.__name__)) if dataclasses.is_dataclass(item) else tuple))
+        nested = dataclasses.is_dataclass(item)
+        convert.append((field, _tuple_of(_builder(item.__name__)) if nested else tuple))
 
     def build(fields: dict[str, Any]) -> Any:
-        for name, make in convert:
-            fields[name] = make(fields[name])
+        for field, make in convert:
+            fields[field] = make(fields[field])
         return cls(**fields)
 
     return build

@@ -1,8 +1,9 @@
-"""The events of Tidings as frozen dataclasses, one for each schema in `schemas/avro/` (a contract test compares the two).
+"""The events of Tidings as frozen dataclasses, one for each schema in `schemas/avro/` (a contract test compares them).
 
-Past tense, complete, and safe to keep for ever. Times named `*_at` are milliseconds since 1970 UTC, the log's own unit; `occurred_at`
-is microseconds by the producer's clock, shown and never compared. What may identify a person stands in `body` (UTF-8 JSON text while
-`body_key` is null, otherwise encrypted under that key). Lists of things are tuples, so that an event can never change.
+Past tense, complete, and safe to keep for ever. Times named `*_at` are milliseconds since 1970 UTC, the log's own unit;
+`occurred_at` is microseconds by the producer's clock, shown and never compared. What may identify a person stands in
+`body` (UTF-8 JSON text while `body_key` is null, otherwise encrypted under that key). Lists of things are tuples, so
+that an event can never change.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Cause:
 class Lane:
     """One way to one receiver: `kind` is `recipient` (value: recipient id) or `address` (value: raw address).
 
-    `step` names the waiting step of a notice that forwards here `after_ms` after it was raised; the channel `inbox` has none.
+    `step` names the waiting step of a notice that forwards here `after_ms` after it was raised; the channel `inbox` has
+    none.
     """
 
     step: str
@@ -47,7 +49,8 @@ class Next:
 class Effect:
     """One thing an alert said in a commit: `op` is raise, update, resolve or event.
 
-    `body` is JSON text with the members `notice` (title, text, link, data, metric), `config` and `entity`: what the program saw, by value.
+    `body` is JSON text with the members `notice` (title, text, link, data, metric), `config` and `entity`: what the
+    program saw, by value.
     """
 
     op: str
@@ -87,7 +90,10 @@ class TopicOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaPublished(Event):
-    """A writer schema, so that the log explains itself for ever. Key: `fingerprint` (hex, as it stands in the records)."""
+    """A writer schema, so that the log explains itself for ever.
+
+    Key: `fingerprint` (hex, as it stands in the records).
+    """
 
     fingerprint: str
     schema: str
@@ -209,8 +215,8 @@ class AlertMoved(Event):
 class AlertCommitted(Event):
     """One commit of a run: what was said, up to where the inputs were read, and the program's state if it changed.
 
-    Accepted only if `run` is the newest AlertStarted of (alert, shard) before it and `number` is the next. `state` is zlib-compressed
-    JSON text, empty for null.
+    Accepted only if `run` is the newest AlertStarted of (alert, shard) before it and `number` is the next. `state` is
+    zlib-compressed JSON text, empty for null.
     """
 
     alert: str
@@ -334,9 +340,9 @@ class Due(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided(Event):
-    """The answer to a Due: deliver, skip (`reason`) or postpone (`until`, `reason`). The first on the log is the decision.
+    """The answer to a Due: deliver, skip (`reason`) or postpone (`until`, `reason`).
 
-    `body` is JSON text of all that it looked at, the address among it.
+    The first on the log is the decision. `body` is JSON text of all that it looked at, the address among it.
     """
 
     user: str
@@ -354,7 +360,10 @@ class Decided(Event):
 # ------------------------------------------------------------------ deliveries
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRequested(Event):
-    """Complete: nothing else is needed to send it. `body`: address, title, text, severity, link, alert, … as JSON text."""
+    """Complete: nothing else is needed to send it.
+
+    `body`: address, title, text, severity, link, alert, … as JSON text.
+    """
 
     delivery_id: str
     user: str
@@ -420,7 +429,8 @@ class DeliveryFailed(Event):
 class AlertCheckpointed(Event):
     """One part of the fold of the accepted records of a shard up to the offset `upto` (the next to read).
 
-    Parts have keys of their own and one `checkpoint_id`; mixed or partial ones count as none. `body` is the fold's part.
+    Parts have keys of their own and one `checkpoint_id`; mixed or partial ones count as none. `body` is the fold's
+    part.
     """
 
     alert: str
@@ -437,7 +447,10 @@ class AlertCheckpointed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertReported(Event):
-    """What people should know of an alert: `kind` is error (about a config), rejected, started, restarted, failed, stopped."""
+    """What people should know of an alert.
+
+    `kind` is error (about a config), rejected, started, restarted, failed, stopped.
+    """
 
     alert: str
     shard: int
@@ -480,7 +493,10 @@ class TokenRevoked(Event):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event where it stands on the log. `topic` is the catalogue's name; `event` is null for a tombstone; `raw` its bytes."""
+    """An event where it stands on the log.
+
+    `topic` is the catalogue's name; `event` is null for a tombstone; `raw` its bytes.
+    """
 
     topic: str
     partition: int

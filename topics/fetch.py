@@ -1,7 +1,7 @@
 """Reading the log with asyncio: a group-less consumer, ranges of it, its end, its epoch.
 
-For readers that follow everything themselves (gateway, rebuilds, checks of positions). What can't be decoded is handed over as Broken,
-never skipped in silence.
+For readers that follow everything themselves (gateway, rebuilds, checks of positions). What can't be decoded is handed
+over as Broken, never skipped in silence.
 """
 
 from __future__ import annotations
@@ -120,7 +120,10 @@ class LogReader:
             self.consumer.seek(self._tp(spot), offset)
 
     async def poll(self, timeout_ms: int = 500, limit: int | None = None) -> list[Any]:
-        """Messages of the next fetch, in order within each partition. OffsetOutOfRangeError if the position is off the log."""
+        """Messages of the next fetch, in order within each partition.
+
+        OffsetOutOfRangeError if the position is off the log.
+        """
         got = await self.consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
         return [m for messages in got.values() for m in messages]
 
@@ -141,10 +144,13 @@ class LogReader:
         return int(await self.consumer.position(self._tp(spot)))
 
     async def epoch(self, spots: Iterable[Spot]) -> dict[Spot, str]:
-        """The id of each partition's TopicOpened; empty where the log's beginning is no longer kept. Moves the position."""
+        """The id of each partition's TopicOpened; empty where the log's beginning is no longer kept.
+
+        Moves the position.
+        """
         spots = list(spots)
         starts = await self.starts(spots)
-        found = {s: "" for s in spots}
+        found = dict.fromkeys(spots, "")
         wanted = {s for s in spots if starts[s] == 0}
         await self.seek(dict.fromkeys(wanted, 0))
         while wanted:

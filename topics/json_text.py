@@ -1,7 +1,7 @@
 """JSON as text: cut an object into the raw text of its members, and join such texts again.
 
-A config's `metric` has to come out byte for byte as it went in (1.10, duplicate keys, escapes), which no parser keeps; only white space
-outside strings may go.
+A config's `metric` has to come out byte for byte as it went in (1.10, duplicate keys, escapes), which no parser keeps;
+only white space outside strings may go.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ def compact(text: str) -> str:
 
 
 def members(text: str) -> dict[str, str]:
-    """The raw text of each member of a JSON object, in order; of a doubled name the last. ValueError unless it is an object."""
+    """The raw text of each member of a JSON object, in order; of a doubled name the last.
+
+    ValueError unless it is an object.
+    """
     at = _skip(text, 0)
     if text[at : at + 1] != "{":
         msg = "a JSON object is expected"

@@ -1,7 +1,7 @@
 """The asyncio producer: idempotent, acknowledged by all replicas, and replaced after any error.
 
-aiokafka's idempotent producer fails every later send once its sequence is broken, so a failed one is never used again; whoever sends
-through here repeats, and readers drop repeats by id.
+aiokafka's idempotent producer fails every later send once its sequence is broken, so a failed one is never used again;
+whoever sends through here repeats, and readers drop repeats by id.
 """
 
 from __future__ import annotations

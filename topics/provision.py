@@ -1,7 +1,7 @@
 """Makes the topics that the catalogue declares, and nothing else does: idempotent, and it reports drift.
 
-The first record of each partition is TopicOpened with a fresh id; all of them together are the log's epoch, by which every reader knows
-whether its position belongs to this log. The number of partitions never changes within an epoch.
+The first record of each partition is TopicOpened with a fresh id; all of them together are the log's epoch, by which
+every reader knows whether its position belongs to this log. The number of partitions never changes within an epoch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class ProvisionError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What `apply` found or did with one topic: made, settings changed (`drift`: name to (is, shall)), or as declared."""
+    """What `apply` found or did with one topic.
+
+    Made, settings changed (`drift`: name to (is, shall)), or as declared.
+    """
 
     topic: Topic
     made: bool
@@ -40,7 +43,10 @@ class Finding:
 
 
 def apply(cluster: Cluster, catalogue: Catalogue, *, replication: int = 1, change: bool = True) -> list[Finding]:
-    """Make what is missing, set what differs (with `change`), open partitions, publish the schemas. ProvisionError, KafkaError."""
+    """Make what is missing, set what differs (with `change`), open partitions, publish the schemas.
+
+    ProvisionError, KafkaError.
+    """
     with closing(KafkaAdminClient(**cluster.for_kafka_python())) as admin:
         wanted = catalogue.topics()
         present = set(admin.list_topics())
@@ -91,14 +97,17 @@ def _check_partitions(admin: Any, catalogue: Catalogue, topics: list[Topic]) -> 
         is_ = found.get(catalogue.physical(topic.name), 0)
         if is_ and is_ != topic.partitions:
             text = (
-                f"topic {topic.name} has {is_} partitions and the settings say {topic.partitions}: the number is fixed for the life of a log; "
-                f"set TIDINGS_PARTITIONS back to {is_}"
+                f"topic {topic.name} has {is_} partitions and the settings say {topic.partitions}: "
+                f"the number is fixed for the life of a log; set TIDINGS_PARTITIONS back to {is_}"
             )
             raise ProvisionError(text)
 
 
 def _drift(admin: Any, catalogue: Catalogue, topic: Topic, *, change: bool) -> dict[str, tuple[str, str]]:
-    """Describe, compare, and alter with all settings merged: kafka-python-ng's alter replaces whatever it isn't told."""
+    """Describe, compare, and alter with all settings merged.
+
+    kafka-python-ng's alter replaces whatever it isn't told.
+    """
     name = catalogue.physical(topic.name)
     is_: dict[str, str] = {}
     own: dict[str, str] = {}
@@ -179,7 +188,10 @@ def _check_opened(consumer: Any, spots: list[Any], topics: dict[Any, Topic]) -> 
             except (Undecodable, LookupError):
                 first = None
             if records[0].offset == 0 and not isinstance(first, TopicOpened):
-                text = f"topic {topics[spot].name} partition {spot.partition} was not opened by `tidings topics apply`: use another prefix, or delete the topic"
+                text = (
+                    f"topic {topics[spot].name} partition {spot.partition} was not opened by `tidings topics apply`: "
+                    "use another prefix, or delete the topic"
+                )
                 raise ProvisionError(text)
     if left:
         text = f"no answer about the first record of {sorted(s.topic for s in left)} within 30 s"

@@ -28,7 +28,10 @@ def history(
     until: int | None = None,
     follow: bool = False,
 ) -> Iterator[Record | Broken]:
-    """Everything on `topics` logged in since <= time < until (ms); with `follow` it goes on with what comes. KafkaError, UnknownSchema."""
+    """Everything on `topics` logged in since <= time < until (ms); with `follow` it goes on with what comes.
+
+    KafkaError, UnknownSchema.
+    """
     known = catalogue.topics()
     spots = [TopicPartition(catalogue.physical(t), p) for t in topics for p in range(known[t].partitions)]
     consumer = KafkaConsumer(

@@ -1,7 +1,8 @@
-"""The Avro schemas of `schemas/avro/`: `<Event>.v<N>.avsc`, the highest N is what is written today, all of them can be read.
+"""The Avro schemas of `schemas/avro/`, one file a version: `<Event>.v<N>.avsc`.
 
-Fingerprints are CRC-64-AVRO of the canonical form, in the byte order in which they stand in a record. The canonical form drops logical
-types, so they are dropped before parsing too: numbers stay numbers.
+The highest N is what is written today, all of them can be read. Fingerprints are CRC-64-AVRO of the
+canonical form, in the byte order in which they stand in a record. The canonical form drops logical types, so they are
+dropped before parsing too: numbers stay numbers.
 """
 
 from __future__ import annotations

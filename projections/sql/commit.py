@@ -28,7 +28,10 @@ class OtherRows(RuntimeError):
 
 
 class Bug(RuntimeError):
-    """The fold failed in a way that nobody foresaw, at `offset`; the process ends and three such ends make a dead letter."""
+    """The fold failed in a way that nobody foresaw, at `offset`.
+
+    The process ends; three such ends make a dead letter.
+    """
 
     def __init__(self, spot: Spot, offset: int, cause: BaseException) -> None:
         super().__init__(f"{spot.topic}/{spot.partition} offset {offset}: {type(cause).__name__}: {cause}")
@@ -64,7 +67,8 @@ def commit(
 ) -> Done:
     """Fold `batch` (offsets >= at[0], in order) into rows of generation `rows_of`.
 
-    `decider` is null until the start's barrier is reached: nothing is decided before. FenceLost, OtherRows, Bug, SQLAlchemy's errors.
+    `decider` is null until the start's barrier is reached: nothing is decided before. FenceLost, OtherRows, Bug,
+    SQLAlchemy's errors.
     """
     while True:
         try:
@@ -83,7 +87,10 @@ def commit(
 
 
 def sweep(store: Store, fold: TopicFold, spot: Spot, at: tuple[int, int], rows_of: str, decider: Decider) -> int:
-    """Decide all that is asked and unanswered on a partition: once it is owned and the barrier reached. How many answers."""
+    """Decide all that is asked and unanswered on a partition, once it is owned and the barrier reached.
+
+    Returns how many answers that made.
+    """
     with store.writing() as tx:
         positions.fence(tx, spot, at)
         _same_rows(tx, rows_of)

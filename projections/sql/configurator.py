@@ -1,7 +1,7 @@
-"""The rows behind `commands`: proposals as they are asked, and the versions as they were decided, in log order (rule 2).
+"""The rows behind `commands`: proposals as they are asked, and versions as they were decided, in log order (rule 2).
 
-The answer to a proposal stands on `alert-configs` or `recipients` (compacted: the newest names the offset of the proposal that it
-accepts, so all before it are answered) or comes back here as ChangeRefused.
+The answer to a proposal stands on `alert-configs` or `recipients` (compacted: the newest names the offset of the
+proposal that it accepts, so all before it are answered) or comes back here as ChangeRefused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from projections.sql.schema import alert_configs, heads, proposals, recipients
 from projections.sql.store import insert_new, upsert
 from topics.catalogue import COMMANDS
 from topics.codec import decode, encode
-from topics.events import ChangeRefused, ConfigProposed, Record, RecipientProposed
+from topics.events import ChangeRefused, ConfigProposed, RecipientProposed, Record
 from topics.fetch import Spot
 
 
@@ -26,7 +26,7 @@ from topics.fetch import Spot
 class State:
     """What a batch adds: proposals asked, refusals read back."""
 
-    asked: list[Record] = field(default_factory=list)
+    asked: list[tuple[Record, Proposal]] = field(default_factory=list)
     refused: list[ChangeRefused] = field(default_factory=list)
 
 
@@ -40,8 +40,8 @@ class ConfiguratorFold:
     def apply(self, state: State, record: Record) -> list[Outgoing]:
         """A proposal is a question; a refusal read back is its answer."""
         match record.event:
-            case ConfigProposed() | RecipientProposed():
-                state.asked.append(record)
+            case ConfigProposed() | RecipientProposed() as e:
+                state.asked.append((record, e))
             case ChangeRefused() as e:
                 state.refused.append(e)
             case _:
@@ -52,9 +52,7 @@ class ConfiguratorFold:
     def save(self, tx: Connection, spot: Spot, state: State) -> None:
         """A proposal that comes twice is asked once."""
         rows = []
-        for record in state.asked:
-            e = record.event
-            assert isinstance(e, ConfigProposed | RecipientProposed)
+        for record, e in state.asked:
             kind, subject_id = subject(e)
             rows.append(
                 {
@@ -81,8 +79,7 @@ class ConfiguratorFold:
         p = proposals.c
         out = []
         for row in tx.execute(select(proposals).where(p.outcome == "asked").order_by(p.offset)).all():
-            proposal = decode(bytes(row.value))
-            assert isinstance(proposal, ConfigProposed | RecipientProposed)
+            proposal = _proposal(bytes(row.value))
             head, answered_to = _head(tx, proposal)
             if row.offset <= answered_to:
                 outcome, version = "accepted", head.version if head else None
@@ -114,8 +111,20 @@ class ConfiguratorFold:
         )
 
 
+def _proposal(value: bytes) -> Proposal:
+    """What `save` wrote."""
+    match decode(value):
+        case ConfigProposed() | RecipientProposed() as proposal:
+            return proposal
+        case other:
+            raise TypeError(f"{type(other).__name__} is no proposal")
+
+
 def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int]:
-    """The version as decided, from the log's own truth where nothing was decided here yet; and up to which proposal that truth answers."""
+    """The version as decided, and up to which proposal (its offset) the log's own truth answers.
+
+    Where nothing was decided here yet, the version is that of the truth.
+    """
     kind, subject_id = subject(proposal)
     if kind == "config":
         c = alert_configs.c

@@ -87,7 +87,8 @@ def _held(packed: bytes) -> tuple[AlertCommitted, ...]:
     while at < len(packed):
         size = int.from_bytes(packed[at : at + 4], "big")
         event = decode(packed[at + 4 : at + 4 + size])
-        assert isinstance(event, AlertCommitted)
+        if not isinstance(event, AlertCommitted):
+            raise TypeError(f"{type(event).__name__} can't be a part of a commit")
         parts.append(event)
         at += 4 + size
     return tuple(parts)

@@ -1,4 +1,7 @@
-"""How the fold of one topic meets its rows: load what a batch touches, apply each record to it, save what changed, answer what is asked."""
+"""How the fold of one topic meets its rows.
+
+Load what a batch touches, apply each record to it, save what changed, answer what is asked.
+"""
 
 from __future__ import annotations
 

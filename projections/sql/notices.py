@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, tuple_, update
@@ -246,10 +246,8 @@ def _notice(row: Any) -> Notice:
     )
 
 
-_PLAIN = (
-    "raised_offset raised_at changed_offset inbox kind alert config_id key entity_type entity_id severity forward body "
-    "seen_at read_at archived_at snoozed_until hold ended_at stopped"
-).split()
+# What stands in columns of the same names; of the others two are the key, one is two columns, one a table.
+_PLAIN = tuple(f.name for f in fields(Notice) if f.name not in ("user", "notice_id", "version", "steps"))
 
 
 def _step_row(n: Notice, s: Step, partition: int) -> dict[str, Any]:
@@ -265,7 +263,7 @@ def _step(row: Any) -> Step:
     return Step(**{f: getattr(row, f) for f in _STEP})
 
 
-_STEP = "what step channel kind value due_at number state reason asked_offset asked_at asked_preferences".split()
+_STEP = tuple(f.name for f in fields(Step))
 
 
 def _slices(items: Iterable[Any]) -> Iterable[list[Any]]:

@@ -1,6 +1,7 @@
-"""What waits to be said (rule 3): one lane per source partition, ordered by (source offset, position), never by a sequence.
+"""What waits to be said (rule 3): one lane per source partition.
 
-A row goes when its record was read back, not when it was acknowledged. What waits already, or was read back already, is not put again.
+A lane is ordered by (source offset, position), never by a sequence. A row goes when its record was read back, not when
+it was acknowledged. What waits already, or was read back already, is not put again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each partition was read to, and how a reader notices that its position belongs to another log (rules 1 and 7)."""
+"""Where each partition was read to (rule 1), and how a reader notices that its log is another one (rule 7)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def at_assignment(tx: Connection, spot: Spot, epoch: str) -> Position:
 
 
 def read(tx: Connection, spot: Spot) -> Position:
-    """The position as it stands; (0, 0) where there is none. On PostgreSQL the row stays locked until the transaction ends."""
+    """The position as it stands; (0, 0) where there is none.
+
+    On PostgreSQL the row stays locked until the transaction ends.
+    """
     p = positions.c
     query = (
         select(p.next, p.done, p.half_id, p.epoch)
@@ -120,7 +123,7 @@ def crashed(tx: Connection, spot: Spot, offset: int) -> int:
 def crash_count(tx: Connection, spot: Spot, first: int, last: int) -> dict[int, int]:
     """Offsets in first..last at which processes ended, and how often."""
     c = crashes.c
-    query = select(c.offset, c["count"]).where(
+    query = select(c.offset, c["count"].label("count_")).where(
         c.topic == spot.topic, c.partition == spot.partition, c.offset.between(first, last)
     )
-    return {offset: count for offset, count in tx.execute(query)}
+    return {row.offset: row.count_ for row in tx.execute(query)}

@@ -1,7 +1,8 @@
-"""The tables of the read models. A row is written by the events of one topic only; what two topics say of one thing stands in two tables.
+"""The tables of the read models.
 
-There are no migrations: another STAMP (raised with every change of a table or a fold) means that the rows are rebuilt from the log.
-Times are milliseconds of the log; texts that came as JSON stay text.
+A row is written by the events of one topic only; what two topics say of one thing stands in two tables. There
+are no migrations: another STAMP (raised with every change of a table or a fold) means that the rows are rebuilt from
+the log. Times are milliseconds of the log; texts that came as JSON stay text.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ meta = Table(
     Column("generation", String, nullable=False),
 )
 
-# ------------------------------------------------------------------ where the log was read to (rules 1 and 7), what leaves (rule 3)
+# ------------------------------------------------------ where the log was read to (rules 1 and 7), what leaves (rule 3)
 positions = Table(
     "positions",
     metadata,
@@ -175,7 +176,7 @@ entities = Table(
     PrimaryKeyConstraint("entity_type", "entity_id"),
 )
 
-# ------------------------------------------------------------------ notice-requests: chains, and the audience of what is open
+# ------------------------------------------------------ notice-requests: chains, and the audience of what is open
 runs = Table(
     "runs",
     metadata,

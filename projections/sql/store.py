@@ -1,7 +1,7 @@
 """One SQL database with the read models: SQLite in WAL mode, or PostgreSQL by URL.
 
-Readers get one REPEATABLE READ snapshot a transaction, so that rows and the position they hold for belong together. Writers take the
-write lock with their first statement.
+Readers get one REPEATABLE READ snapshot a transaction, so that rows and the position they hold for belong together.
+Writers take the write lock with their first statement.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Store:
         self._reader = _engine(url, write=False)
 
     def prepare(self) -> str:
-        """Make the tables, wipe rows of an older stamp; the generation of the rows. NewerRows, SQLAlchemy's OperationalError."""
+        """Make the tables, wipe rows of an older stamp; the generation of the rows.
+
+        NewerRows, SQLAlchemy's OperationalError.
+        """
         with self.writing() as tx:
             if tx.dialect.name == "postgresql":
                 tx.execute(select(func.pg_advisory_xact_lock(7_249_001)))

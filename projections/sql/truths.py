@@ -1,6 +1,7 @@
-"""The rows of topics whose last record is the truth: alert configs, recipients, entities, reports, deliveries and their results, dead letters.
+"""The rows of topics whose last record is the truth.
 
-Each fold only writes down what the record says; there is nothing to decide.
+Alert configs, recipients, entities, reports, deliveries and their results, dead letters. Each fold only writes down
+what the record says; there is nothing to decide.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ class TruthFold:
 
 
 class DeliveriesFold(TruthFold):
-    """TopicFold of `deliveries`: what is asked for and what came of it stand in two tables; sent wins, then the first final result."""
+    """TopicFold of `deliveries`: what is asked for and what came of it stand in two tables.
+
+    Sent wins, then the first final result.
+    """
 
     def __init__(self) -> None:
         super().__init__(delivery_requests, lambda record: (record.offset, None))
@@ -121,12 +125,14 @@ RESULTS = (DeliveryCancelled, DeliverySent, DeliveryRetried, DeliveryFailed)
 
 def after_result(before: Row | None, record: Record) -> Row:
     """The row of a delivery's results after one more."""
+    e = record.event
+    if not isinstance(e, RESULTS):
+        raise TypeError(f"{type(e).__name__} is no result of a delivery")
     row: Row = (
         dict(before)
         if before
         else {"attempts": 0, "next_at": 0, "outcome": "waiting", "reason": "", "at": record.timestamp}
     )
-    e = record.event
     match e:
         case DeliverySent():
             row |= {
@@ -146,7 +152,6 @@ def after_result(before: Row | None, record: Record) -> Row:
             }
         case DeliveryCancelled() if row["outcome"] == "waiting":
             row |= {"outcome": "cancelled", "reason": e.reason, "at": record.timestamp}
-    assert isinstance(e, RESULTS)
     return row | {"delivery_id": e.delivery_id}
 
 

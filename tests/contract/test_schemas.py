@@ -1,11 +1,18 @@
-"""The log is kept for ever: schemas only grow, every example can be read, and no two schemas look alike in a record's head."""
+"""The log is kept for ever: schemas only grow, and every example can be read.
+
+No two schemas look alike in a record's head.
+"""
 
 import copy
 import json
+from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from fastavro import schemaless_writer
 
+from topics import codec
 from topics.catalogue import Catalogue
 from topics.codec import Undecodable, UnknownSchema, decode, encode, event_types
 from topics.events import Event
@@ -52,10 +59,6 @@ def from_example(event: str, fields: dict[str, Any]) -> Event:
         return value
 
     named: dict[str, Any] = {}
-    from io import BytesIO
-
-    from fastavro import schemaless_writer
-
     out = BytesIO(b"\xc3\x01" + schema.fingerprint)
     out.seek(10)
     schemaless_writer(out, schema.parsed, shaped(schema.parsed, fields))
@@ -98,7 +101,7 @@ def test_each_version_reads_the_one_before_and_is_read_by_it() -> None:
     for schema in all_schemas():
         versions.setdefault(schema.event, []).append(schema)
     for found in versions.values():
-        for old, new in zip(found, found[1:], strict=False):
+        for old, new in pairwise(found):
             assert not differences(json.loads(old.text), json.loads(new.text)), (old.event, new.version)
 
 
@@ -116,12 +119,6 @@ def test_the_check_of_versions_can_fail() -> None:
 def test_a_record_of_an_old_version_is_read_by_todays_program() -> None:
     text = json.loads(newest_schemas()["SilenceEnded"].text)
     text["fields"] = [f for f in text["fields"] if f["name"] != "caused_by"]
-    from io import BytesIO
-
-    from fastavro import schemaless_writer
-
-    from topics import codec
-
     old = parse(json.dumps(text))
     out = BytesIO()
     out.write(b"\xc3\x01" + old.fingerprint)
@@ -134,7 +131,7 @@ def test_a_record_of_an_old_version_is_read_by_todays_program() -> None:
     try:
         assert decode(out.getvalue()).caused_by == ()
     finally:
-        codec._writers.pop(old.fingerprint)  # noqa: SLF001 - what was learned here is no other test's
+        codec._writers.pop(old.fingerprint)  # what was learned here is no other test's
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xc3\x01", b"\xc3\x01" + bytes(8), b"\xc4\x01" + bytes(20)])

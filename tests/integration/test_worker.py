@@ -1,4 +1,7 @@
-"""The worker on a real broker: requests become notices, time becomes forwards, reads stop them, starts repeat nothing."""
+"""The worker on a real broker.
+
+Requests become notices, time becomes forwards, reads stop them, starts repeat nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +24,8 @@ from topics.events import (
     Lane,
     NoticeMarked,
     NoticeRequested,
-    Record,
     RecipientProposed,
+    Record,
 )
 from topics.fetch import reading
 from topics.ids import direct_notice_id, new_id

@@ -8,8 +8,9 @@ from typing import Any
 
 from topics.catalogue import DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES
 from topics.dead_letters import DeadLetter
-from topics.events import Record
+from topics.events import Decided, DeliveryRequested, NoticeMarked, Record
 from topics.fetch import Item, Spot
+from topics.ids import direct_notice_id
 
 INF = 10**12
 Parts = dict[Spot, list[Item]]
@@ -82,9 +83,11 @@ class Inbox:
                     self.prefs.setdefault(e.user, []).append((item.offset, e.body.decode()))
                     continue
                 everyone.append(item)
-            elif name in ("NoticeRaised", "NoticeUpdated", "NoticeEnded", "Decided"):
-                if self.by_id.setdefault(e.event_id, item.offset) != item.offset:
-                    continue
+            elif (
+                name in ("NoticeRaised", "NoticeUpdated", "NoticeEnded", "Decided")
+                and self.by_id.setdefault(e.event_id, item.offset) != item.offset
+            ):
+                continue
             if name in ("NoticeRaised", "NoticeUpdated", "NoticeEnded", "Due", "Decided"):
                 self.about.setdefault((e.user, e.notice_id), []).append(item)
         born = {k: next((r for r in rs if kind(r) == "NoticeRaised"), None) for k, rs in self.about.items()}
@@ -103,17 +106,15 @@ class Inbox:
         raised = next(r for r in rs if kind(r) == "NoticeRaised")
         born = raised.offset
         ended = min((r.offset for r in rs if kind(r) == "NoticeEnded"), default=INF)
-        marks: list[tuple[int, str, Any]] = [
-            (r.offset, r.event.mark, r.event.until)
-            for r in rs
-            if kind(r) == "NoticeMarked" and r.offset > born  # type: ignore[union-attr]
+        marks = [
+            (r.offset, r.event.mark, r.event.until) for r in rs if isinstance(r.event, NoticeMarked) and r.offset > born
         ]
 
         def final(yes: str, no: str) -> bool:
             return next((a == yes for _, a, _ in reversed(marks) if a in (yes, no)), False)
 
         stop = max(born, min([ended] + [o for o, a, _ in marks if a in ("read", "archived")]))
-        snoozes = [(o, until) for o, a, until in marks if a == "snoozed"]
+        snoozes = [(o, until) for o, a, until in marks if a == "snoozed" and until is not None]
         dues: list[tuple[int, Any, int]] = [(r.offset, r.event, r.timestamp) for r in rs if kind(r) == "Due"]
         snoozed = None
         if snoozes:
@@ -159,8 +160,8 @@ class Inbox:
                     i.event
                     for i in self.part
                     if isinstance(i, Record)
-                    and kind(i) == "Decided"
-                    and (i.event.user, i.event.notice_id, i.event.step, i.event.number) == (*k, step, number)  # type: ignore[union-attr]
+                    and isinstance(i.event, Decided)
+                    and (i.event.user, i.event.notice_id, i.event.step, i.event.number) == (*k, step, number)
                 ),
                 None,
             )
@@ -207,10 +208,13 @@ def check(parts: Parts, rows: dict[tuple[str, str], tuple[Any, ...]]) -> None:
     assert set(seen) == {(direct_of(n, u), u) for n, u in raised}, "raised what nobody asked for, or lost it"
     assert over == {(direct_of(n, u), u) for n, u in ended}, "ended"
     due = {(u, n, s, number) for (u, n, s, number), told in asked if told.answer == "deliver"}
-    requested = [
-        i.event for s, p in parts.items() if s.topic == DELIVERIES for i in p if kind(i) == "DeliveryRequested"
-    ]
-    ids = {e.event_id: (e.user, e.notice_id, e.step) for e in requested}  # type: ignore[union-attr]
+    ids = {
+        i.event.event_id: (i.event.user, i.event.notice_id, i.event.step)
+        for s, p in parts.items()
+        if s.topic == DELIVERIES
+        for i in p
+        if isinstance(i, Record) and isinstance(i.event, DeliveryRequested)
+    }
     assert sorted(ids.values()) == sorted((u, n, s) for u, n, s, _ in due), "delivered other than decided"
 
 
@@ -220,6 +224,4 @@ def direct(notice_id: str) -> str:
 
 def direct_of(name: str, user: str) -> str:
     """The notice id of what a request named: an alert says it, a direct one is derived."""
-    from topics.ids import direct_notice_id
-
     return name if "/" in name else direct_notice_id("shop", name, user)

@@ -1,4 +1,4 @@
-"""Random schedules with kills, zombies, wrong clocks, repeats, poison, wiped and restored databases: the rules hold in each.
+"""The rules hold in random schedules: kills, zombies, wrong clocks, repeats, poison, wiped and restored databases.
 
 The mutations at the end show that these checks can fail.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 import projections.fan_out
 import projections.forwarding
@@ -87,7 +87,7 @@ def commands_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_chain(patch: pytest.MonkeyPatch) -> None:
-    real = projections.fan_out._committed  # noqa: SLF001 - the rule that this mutation breaks
+    real = projections.fan_out._committed  # the rule that this mutation breaks
 
     def committed(desk: Any, record: Any, e: Any) -> Any:
         desk.runs[e.alert, e.shard] = projections.fan_out.Run(e.run, e.number - 1, 1)
@@ -105,8 +105,6 @@ def relay_loses(patch: pytest.MonkeyPatch) -> None:
     real = outbox.lane
 
     def lane(tx: Any, spot: Any, after: Any, limit: int) -> Any:
-        from sqlalchemy import text
-
         found = real(tx, spot, after, limit)
         if found:
             tx.execute(text("PRAGMA query_only=0"))

@@ -1,6 +1,7 @@
-"""A log in memory, workers that run the real folds, commits, outbox and clock queries over a real SQLite file, and faults between any two steps.
+"""A log in memory, workers over a real SQLite file, and faults between any two of their steps.
 
-One atomic action at a time, chosen by a seed. What is simulated is only what surrounds the product's code: the broker, the group, time.
+The workers run the real folds, commits, outbox and clock queries, one atomic action at a time, chosen by a seed. What
+is simulated is only what surrounds the product's code: the broker, the group, time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from topics.events import (
     Event,
     Lane,
     NoticeMarked,
+    NoticeRaised,
     NoticeRequested,
     NoticeResolved,
     PreferencesChanged,
@@ -372,14 +374,15 @@ class World:
             self.runs[alert] = (run, number)
         effects = tuple(
             Effect(
-                self.rng.choice(("raise", "raise", "update", "resolve")), self.rng.choice("xy"), f"{alert}/{run}/{number}/{i}", 0, "c1",
-                None, None, "info", lanes, "", (), None, b'{"notice":{"title":"t"}}',
+                self.rng.choice(("raise", "raise", "update", "resolve")), self.rng.choice("xy"),
+                f"{alert}/{run}/{number}/{i}", 0, "c1", None, None, "info", lanes, "", (), None,
+                b'{"notice":{"title":"t"}}',
             )
             for i in range(self.rng.randint(1, 3))
         )  # fmt: skip
         e2 = AlertCommitted(
-            event_id=self.log.new_id(), producer="", occurred_at=0, alert=alert, shard=0, run=run, number=number, more=False,
-            effects=effects, positions=(), now=0, state_changed=False, state=b"",
+            event_id=self.log.new_id(), producer="", occurred_at=0, alert=alert, shard=0, run=run, number=number,
+            more=False, effects=effects, positions=(), now=0, state_changed=False, state=b"",
         )  # fmt: skip
         self._say(NOTICE_REQUESTS, alert, e2)
         return None
@@ -390,27 +393,26 @@ class World:
             e: Event = NoticeResolved(event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key)
         else:
             e = NoticeRequested(
-                event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key, request_key=self.log.new_id(),
-                users=users, lanes=lanes, forward="", severity="info", entity_type=None, entity_id=None, body=b'{"title":"t"}',
+                event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key,
+                request_key=self.log.new_id(), users=users, lanes=lanes, forward="", severity="info",
+                entity_type=None, entity_id=None, body=b'{"title":"t"}',
             )  # fmt: skip
         self._say(NOTICE_REQUESTS, "shop", e)
 
     def do_mark(self) -> None:
         part = self.log.parts[Spot(NOTICES, self.rng.randint(0, 1))]
-        raised = [i.event for i in part if isinstance(i, Record) and type(i.event).__name__ == "NoticeRaised"][-6:]
+        raised = [i.event for i in part if isinstance(i, Record) and isinstance(i.event, NoticeRaised)][-6:]
         if not raised:
             return
         e = self.rng.choice(raised)
         how = self.rng.choice(("read", "read", "unread", "archived", "unarchived", "seen", "snoozed", "snoozed"))
         everything = self.rng.random() < 0.1
-        user: str = e.user  # type: ignore[union-attr]
-        notice: str = e.notice_id  # type: ignore[union-attr]
         self._say(
             NOTICES,
-            user,
+            e.user,
             NoticeMarked(
-                event_id=self.log.new_id(), producer="", occurred_at=0, user=user, cmd=self.log.new_id(), mark=how,
-                ids=() if everything else (notice,), up_to=len(part) if everything else None,
+                event_id=self.log.new_id(), producer="", occurred_at=0, user=e.user, cmd=self.log.new_id(), mark=how,
+                ids=() if everything else (e.notice_id,), up_to=len(part) if everything else None,
                 until=self.log.now + self.rng.randint(10, 200) if how == "snoozed" else None,
             ),
         )  # fmt: skip
@@ -469,10 +471,10 @@ class World:
                 w.clock()
                 while w.net:
                     self.land(w.net)
-            if not (why := self.moving()):
+            if not self.moving():
                 return
             self.log.now += 30
-        raise AssertionError(f"never comes to rest: {why}")
+        raise AssertionError(f"never comes to rest: {self.moving()}")
 
     def moving(self) -> str:
         with self.store.reading() as tx:
