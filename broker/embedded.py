@@ -8,7 +8,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -66,17 +67,18 @@ class EmbeddedBroker:
         Raises BrokerError for a taken port, a missing Java, missing jars, a foreign directory, a second broker on the
         directory, a full disk, or whatever else Kafka died of. Nothing is left running then.
         """
+        self.launch()
+        self.wait_ready(timeout)
+
+    def launch(self) -> None:
+        """The first half of `start`: from here on `bootstrap` is known, and `wait_ready` is what is left to do.
+
+        Raises as `start` does.
+        """
         if self.alive():
             return
-        try:
+        with self._or_nothing():
             self._launch()
-            self.wait_ready(timeout)
-        except OSError as error:
-            self.stop()
-            raise unusable(self.data_dir, error, self._free()) from error
-        except BaseException:
-            self.stop()
-            raise
 
     def _launch(self) -> None:
         # Asked first: that a program is missing should be known before anything is written.
@@ -113,7 +115,10 @@ class EmbeddedBroker:
 
     def wait_ready(self, timeout: float) -> None:
         """Waits until *this* broker answers and a topic can be made, `timeout` seconds at most; else BrokerError."""
-        deadline = time.monotonic() + timeout
+        with self._or_nothing():
+            self._await(time.monotonic() + timeout, timeout)
+
+    def _await(self, deadline: float, timeout: float) -> None:
         while time.monotonic() < deadline:
             if not self.alive():
                 raise BrokerError(self.failure())
@@ -124,6 +129,18 @@ class EmbeddedBroker:
                 return
             time.sleep(0.02)
         raise BrokerError(f"the embedded broker was not ready within {timeout:g} s: see {self.data_dir / 'kafka.log'}")
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """A start that fails leaves nothing running."""
+        try:
+            yield
+        except OSError as error:
+            self.stop()
+            raise unusable(self.data_dir, error, self._free()) from error
+        except BaseException:
+            self.stop()
+            raise
 
     def failure(self) -> str:
         """Why the broker is not running, in one line: from its last words, for on a full disk there is no log."""

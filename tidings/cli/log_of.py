@@ -1,0 +1,48 @@
+"""Where the log is that a command speaks to: at TIDINGS_KAFKA, or that of the `tidings up` which runs on --data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from tidings.installation import Running
+    from tidings.settings import KafkaSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def data_option(command: F) -> F:
+    """--data."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--data", type=kind, default=Path("data"), show_default=True, help="Directory of a `tidings up`.")(command)
+
+
+def kafka_settings(data: Path) -> KafkaSettings:
+    """The log's settings. SettingsError."""
+    from tidings.settings import KafkaSettings, UpSettings, read  # noqa: PLC0415 - pydantic takes its time
+
+    if read(UpSettings).kafka is None and (running := running_at(data)):
+        return read(
+            KafkaSettings, kafka=running.bootstrap, entity_types=tuple(running.entity_types), partitions=running.partitions
+        )
+    return read(KafkaSettings)
+
+
+def running_at(data: Path) -> Running | None:
+    """The `tidings up` that runs on `data`; null if none does."""
+    from tidings.installation import Installation  # noqa: PLC0415 - only commands that do something need it
+
+    return Installation(data).running()
+
+
+def secret_of(data: Path) -> str | None:
+    """What signs tokens here: TIDINGS_SECRET, or the secret of `data`. SettingsError, InstallationError."""
+    from tidings.installation import Installation  # noqa: PLC0415
+    from tidings.settings import ClientSettings, read  # noqa: PLC0415
+
+    given = read(ClientSettings).secret
+    return given.get_secret_value() if given else Installation(data).secret()

@@ -1,0 +1,65 @@
+"""`tidings`: every command in one group, and what their mistakes look like.
+
+Exit codes: 0 it is done, 1 it could not be done, 2 the command or a setting is wrong, 3 please restart me. A mistake is told in a
+line or two, never as a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+from tidings.cli import demo, doctor, emit, notify, replay, roles, token, topics, up
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tidings")
+def cli() -> None:
+    """Tells people what happened to the things they care about.
+
+    `tidings up` runs everything on this machine. Settings come from TIDINGS_* variables or from tidings.toml in the working directory
+    (the same names, small and without TIDINGS_); commands find a running `tidings up` by its --data directory.
+    """
+
+
+for command in (
+    up.up,
+    roles.worker,
+    roles.gateway,
+    roles.sender,
+    roles.wrapper,
+    topics.topics,
+    emit.emit,
+    notify.notify,
+    token.token,
+    replay.replay,
+    demo.demo,
+    doctor.doctor,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The program; ends the process."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as mistake:
+        mistake.show()
+        sys.exit(mistake.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The gateway as a process. Under `tidings up` it also passes the page's questions about the demo on to it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from api import server
+from api.settings import DemoHooks
+from api.settings import GatewaySettings as RoomSettings
+from tidings.demo.hooks import Asker
+from tidings.roles.opened_log import opened
+from tidings.roles.process import serve
+from tidings.settings import GatewaySettings
+
+ALWAYS = "email"  # needs no setting of its own here: where it leads is the sender's business
+SHUTDOWN_S = 4.0
+
+
+def main(settings: GatewaySettings) -> int:
+    """Until a signal; the exit code."""
+
+    async def work(stop: asyncio.Event) -> int:
+        if not await opened(settings.cluster, settings.catalogue, stop):
+            return 0
+        await server.serve(room_settings(settings))
+        return 0
+
+    return serve(work)
+
+
+def room_settings(settings: GatewaySettings) -> RoomSettings:
+    """In the gateway's own words."""
+    return RoomSettings(
+        cluster=settings.cluster,
+        catalogue=settings.catalogue,
+        database=settings.database.get_secret_value(),
+        host=settings.host,
+        port=settings.port,
+        metrics_port=settings.metrics_port,
+        secret=settings.secret.get_secret_value() if settings.secret else None,
+        jwks=settings.jwks,
+        forward_after=settings.forward_after.total_seconds(),
+        channels=(ALWAYS, *(name for name in settings.channel if name != ALWAYS)),
+        origins=settings.origins,
+        demo=_hooks(Asker(settings.demo.get_secret_value())) if settings.demo else None,
+        shutdown=SHUTDOWN_S,
+    )
+
+
+def _hooks(asker: Asker) -> DemoHooks:
+    return DemoHooks(
+        mail=asker.mail if "mail" in asker.answered else None,
+        stress=asker.stress if "stress" in asker.answered else None,
+    )

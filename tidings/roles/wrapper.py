@@ -1,0 +1,27 @@
+"""The wrapper as a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tidings.roles.process import log, serve_threads
+from tidings.settings import WrapperSettings
+from wrapper import main as wrapper
+from wrapper.alert_file import AlertFileError
+
+USAGE = 2
+
+
+def main(settings: WrapperSettings, files: Sequence[Path]) -> int:
+    """Until a signal; the exit code, 2 for a file that can't be used."""
+
+    def work(stop: threading.Event) -> int:
+        try:
+            return wrapper.run(settings.cluster, settings.catalogue, list(files), stop=stop)
+        except AlertFileError as error:
+            log.error("the alert's file can't be used: %s", error)  # noqa: TRY400 - a mistake in a file has no traceback
+            return USAGE
+
+    return serve_threads(work)
