@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Integer,
     MetaData,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     and_,
     delete,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -38,6 +40,9 @@ from sender.delivery import Delivery, Taken, clock_s
 from topics.catalogue import DELIVERIES
 
 WAITING = "waiting"
+IS_WAITING: ColumnElement[str] = literal_column(
+    "'waiting'"
+)  # in the text, so that SQLite can choose an index on the waiting ones
 ADVISORY_LOCK = 7_249_002  # two senders that make the table at once
 
 lease_metadata = MetaData()
@@ -83,9 +88,9 @@ class Look:
 class Queue:
     """One sender's view of the queue; `owner` is its own for this run."""
 
-    def __init__(self, store: Store, owner: str, lease_s: float) -> None:
+    def __init__(self, store: Store, owner: str, lease_s: float, partitions: int) -> None:
         self._store, self._owner, self._lease_s = store, owner, lease_s
-        self._scanned: dict[int, int] = {}  # below this offset every request has a result row
+        self._scanned = dict.fromkeys(range(partitions), 0)  # below this offset every request has a result row
         self._scanned_of = ""
 
     def prepare(self) -> None:
@@ -177,12 +182,14 @@ class Queue:
             fold = _fold(tx, lock=False)
             if fold is None:
                 return
-            low = dict(self._scanned) if fold.generation == self._scanned_of and not anew else {}
-            partition = requests.c.partition
-            tops = tx.execute(select(partition, func.max(requests.c.offset)).group_by(partition)).all()
-            open_ = _no_result(select(partition, func.min(requests.c.offset)), low).group_by(partition)
-            first = {p: offset for p, offset in tx.execute(open_)}  # noqa: C416 - rows are no pairs to the type checker
-            self._scanned = {p: first.get(p, top + 1) for p, top in tops}
+            known = fold.generation == self._scanned_of and not anew
+            scanned = {}
+            for p, low in self._scanned.items():
+                mine = {p: low if known else 0}
+                first = tx.execute(_no_result(select(func.min(requests.c.offset)), mine)).scalar()
+                top = tx.execute(select(func.max(requests.c.offset)).where(requests.c.partition == p)).scalar()
+                scanned[p] = mine[p] if top is None else top + 1 if first is None else first
+            self._scanned = scanned
             self._scanned_of = fold.generation
             final = results.c.delivery_id == leases.c.delivery_id, results.c.outcome != WAITING
             over = set(tx.execute(select(leases.c.delivery_id).where(leases.c.until < _now(tx), *final)).scalars())
@@ -199,7 +206,7 @@ class Queue:
             select(*columns, results.c.attempts)
             .join(results, results.c.delivery_id == requests.c.delivery_id)
             .outerjoin(leases, on_lease)
-            .where(results.c.outcome == WAITING, results.c.next_at <= now, free)
+            .where(results.c.outcome == IS_WAITING, results.c.next_at <= now, free)
             .order_by(results.c.next_at)
         )
         fresh = _no_result(select(*columns, results.c.attempts), self._scanned).outerjoin(leases, on_lease).where(free)
@@ -217,9 +224,8 @@ class Queue:
 
 
 def _no_result(query: Select[Any], scanned: dict[int, int]) -> Select[Any]:
-    """Requests without a result row, from the offsets on below which there are none."""
-    known = [and_(requests.c.partition == p, requests.c.offset >= offset) for p, offset in scanned.items()]
-    beyond = or_(requests.c.partition.not_in(list(scanned)), *known) if scanned else text("1=1")
+    """Requests without a result row, per partition from the offset on below which there are none."""
+    beyond = or_(*(and_(requests.c.partition == p, requests.c.offset >= low) for p, low in scanned.items()))
     return (
         query.select_from(requests)
         .outerjoin(results, results.c.delivery_id == requests.c.delivery_id)

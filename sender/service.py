@@ -21,7 +21,7 @@ from sender.metrics import Metrics
 from sender.patience import Patience, Stopped, outage
 from sender.queue import Fold, Queue, RowsMoved
 from sender.settings import SenderSettings
-from topics.catalogue import Catalogue
+from topics.catalogue import DELIVERIES, Catalogue
 from topics.cluster import Cluster
 from topics.produce import Producer
 
@@ -40,7 +40,7 @@ async def run(
     """
     metrics, patience = Metrics(), Patience(stop)
     producer = Producer(cluster, catalogue, "sender")
-    queue = Queue(store, str(uuid.uuid4()), settings.lease_s)
+    queue = Queue(store, str(uuid.uuid4()), settings.lease_s, catalogue.topics()[DELIVERIES].partitions)
     attempts = Attempts(settings, queue, producer, patience, metrics)
     sender = Sender(
         settings=settings,

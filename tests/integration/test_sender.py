@@ -221,7 +221,7 @@ async def test_an_acceptance_that_the_log_did_not_take_is_said_by_the_next_sende
         await until("the request is there", lambda: world.requested() == 1)
         await until("all is folded", lambda: request.offset < world.next_of(request.partition))
     patience, settings_ = Patience(asyncio.Event()), settings(server)
-    queue = Queue(world.store, "first", settings_.lease_s)
+    queue = Queue(world.store, "first", settings_.lease_s, 2)
     queue.prepare()
     fold = queue.fold()
     assert fold is not None
@@ -244,7 +244,7 @@ async def test_an_acceptance_that_the_log_did_not_take_is_said_by_the_next_sende
 async def test_what_was_cancelled_after_the_lease_is_not_tried(world: World, server: SmtpServer) -> None:
     await world.request("one")
     patience, settings_ = Patience(asyncio.Event()), settings(server)
-    queue = Queue(world.store, "first", settings_.lease_s)
+    queue = Queue(world.store, "first", settings_.lease_s, 2)
     queue.prepare()
     async with world.worker():
         await until("the request is there", lambda: world.requested() == 1)
@@ -269,7 +269,7 @@ async def test_a_lease_belongs_to_one_until_it_is_over(world: World) -> None:
         await world.request(f"d{i}")
     async with world.worker():
         await until("the requests are there", lambda: world.requested() == 5)
-    first, second = Queue(world.store, "first", 1), Queue(world.store, "second", 30)
+    first, second = Queue(world.store, "first", 1, 2), Queue(world.store, "second", 30, 2)
     first.prepare()
     fold = first.fold()
     assert fold is not None
@@ -292,7 +292,7 @@ async def test_the_scan_of_requests_goes_on_from_the_first_without_a_result(worl
             await world.request(f"d{i}")
         await until("all are sent", lambda: sent(world, 4))
         await until("no lease stays", lambda: not world.owners())
-    queue = Queue(world.store, "first", 30)
+    queue = Queue(world.store, "first", 30, 2)
     queue.sweep()
     assert not queue.has_due()
     async with world.worker():

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,27 @@ def test_a_channel_is_found_by_its_name_and_no_other_module_is() -> None:
     assert isinstance(open_channel("email", settings), EmailChannel)
     for name in ("channel", "apprise", "pigeon", "", "../email", "Email", "email.message"):
         assert open_channel(name, settings) is None
+
+
+async def test_a_channel_from_outside_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pigeon-1.dist-info").mkdir()
+    (tmp_path / "pigeon-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon\nVersion: 1\n")
+    (tmp_path / "pigeon-1.dist-info" / "entry_points.txt").write_text(
+        "[tidings.channels]\npigeon = pigeon:open_channel\n"
+    )
+    (tmp_path / "pigeon.py").write_text(
+        "from sender.channels.channel import Sent\n"
+        "class Pigeon:\n"
+        "    async def deliver(self, message, deadline_s): return Sent('flown to ' + message.address)\n"
+        "    async def close(self): pass\n"
+        "def open_channel(settings): return Pigeon()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    channel = open_channel("pigeon", SenderSettings())
+    assert channel is not None
+    assert await channel.deliver(message(address="the loft"), 1) == Sent("flown to the loft")
 
 
 def test_apprise_is_not_loaded_by_the_sender_itself() -> None:
