@@ -10,13 +10,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-
-from sqlalchemy import select
+from typing import Any
 
 from projections.sql import positions
 from projections.sql.commit import name_of
-from projections.sql.schema import positions as table
-from projections.sql.schema import trail
 from projections.sql.store import Store, wipe
 from topics.catalogue import Catalogue
 from topics.fetch import LogReader, Spot
@@ -31,7 +28,7 @@ async def difference(
     store: Store, reader: LogReader, catalogue: Catalogue, spots: Iterable[Spot], epochs: dict[Spot, str]
 ) -> str:
     """The first thing that shows that the rows come from another log, in words; empty if there is none."""
-    known = await asyncio.to_thread(_stored, store)
+    known = await asyncio.to_thread(_trails, store)
     spots = [s for s in spots if s in known]
     ends, starts = await reader.ends(spots), await reader.starts(spots)
     topics = catalogue.topics()
@@ -43,14 +40,10 @@ async def difference(
         if at > ends[spot]:
             return f"{where} ends at {ends[spot]}, the rows are at {at}"
         topic = topics[spot.topic]
-        if (
-            topic.compacted
-            and topic.keep_ms
-            and marks
-            and at < ends[spot]
-            and time.time() * 1000 - marks[0][2] > topic.keep_ms
-        ):
-            return f"{where} was last read longer ago than its compaction lag"
+        if topic.compacted and topic.keep_ms and 0 < at < ends[spot]:
+            unread = await _first_from(reader, spot, at)
+            if unread is None or unread.offset != at or time.time() * 1000 - unread.timestamp > topic.keep_ms:
+                return f"{where} has waited longer than its compaction lag: what came between may be gone"
         for offset, event_id, _ in marks[:RECENT_MARKS]:
             if offset < starts[spot]:
                 continue
@@ -76,30 +69,24 @@ def thin(store: Store, spots: Iterable[Spot]) -> None:
             positions.thin(tx, spot, int(time.time() * 1000))
 
 
-def _stored(store: Store) -> dict[Spot, tuple[str, int, list[tuple[int, str, int]]]]:
-    """Epoch, next and marks (newest first; a half-done request among them) of each partition."""
+def _trails(store: Store) -> dict[Spot, tuple[str, int, list[tuple[int, str, int]]]]:
     with store.reading() as tx:
-        found: dict[Spot, tuple[str, int, list[tuple[int, str, int]]]] = {}
-        for row in tx.execute(select(table)):
-            half = [(row.next, row.half_id, int(time.time() * 1000))] if row.half_id else []
-            found[Spot(row.topic, row.partition)] = (row.epoch, row.next, half)
-        for row in tx.execute(select(trail).order_by(trail.c.offset.desc())):
-            spot = Spot(row.topic, row.partition)
-            if spot in found:
-                found[spot][2].append((row.offset, row.event_id, row.at))
-        return found
+        return positions.trails(tx)
 
 
 async def _name_at(reader: LogReader, spot: Spot, offset: int, end: int) -> str | None:
     """What names the record at `offset`; null if it is gone."""
     if offset >= end:
         return ""
+    message = await _first_from(reader, spot, offset)
+    return name_of(await reader.item(message)) if message is not None and message.offset == offset else None
+
+
+async def _first_from(reader: LogReader, spot: Spot, offset: int) -> Any:
+    """The first message that is still there from `offset` on; null if there is none."""
     await reader.seek({spot: offset})
     while True:
         for message in await reader.poll(500, limit=1):
-            if message.offset != offset:
-                return None
-            item = await reader.item(message)
-            return name_of(item)
+            return message
         if await reader.position(spot) > offset:
             return None

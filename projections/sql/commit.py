@@ -14,7 +14,7 @@ from projections.outgoing import Outgoing, Refused
 from projections.sql import outbox, positions
 from projections.sql.fold import Decider, TopicFold
 from projections.sql.schema import STAMP, dead_letters
-from projections.sql.store import Store, generation, insert_new, is_away
+from projections.sql.store import Store, insert_new, is_away
 from topics.dead_letters import DeadLetter, digest
 from topics.events import Record, TopicOpened
 from topics.fetch import Broken, Item, Spot
@@ -92,8 +92,7 @@ def sweep(store: Store, fold: TopicFold, spot: Spot, at: tuple[int, int], rows_o
     Returns how many answers that made.
     """
     with store.writing() as tx:
-        positions.fence(tx, spot, at)
-        _same_rows(tx, rows_of)
+        _fence(tx, spot, at, rows_of)
         state = fold.asked(tx, spot)
         if state is None:
             return 0
@@ -113,8 +112,7 @@ def _commit(
     *,
     mark: bool,
 ) -> Done:
-    positions.fence(tx, spot, at)
-    _same_rows(tx, rows_of)
+    _fence(tx, spot, at, rows_of)
     skipped = _dead(tx, spot, batch)
     records = [
         i for i in batch if isinstance(i, Record) and not isinstance(i.event, TopicOpened) and i.offset not in skipped
@@ -148,7 +146,8 @@ def _commit(
     rows += [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
     if half is None and decider is not None:
         rows += [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
-    outbox.drop(tx, [i for i in map(_id, batch) if i])
+    if half is None:
+        outbox.drop(tx, [i for i in map(_id, batch) if i])
     outbox.put(tx, spot, rows)
     if half is not None:
         positions.move(tx, spot, at, half[:2], half[2])
@@ -179,11 +178,15 @@ def _id(item: Item) -> str | None:
     return item.event_id if isinstance(item, DeadLetter) else None
 
 
-def _same_rows(tx: Connection, rows_of: str) -> None:
-    stamp, rows = generation(tx)
+def _fence(tx: Connection, spot: Spot, at: tuple[int, int], rows_of: str) -> None:
+    """The first statement of each transaction: the position and the rows have to be what this worker believes."""
+    found, stamp, rows = positions.fenced(tx, spot)
     if stamp != STAMP or rows != rows_of:
         msg = f"the rows are of generation {rows}, stamp {stamp}"
         raise OtherRows(msg)
+    if found != at:
+        msg = f"{spot.topic}/{spot.partition} is at {found[0]}, not at {at[0]}"
+        raise positions.FenceLost(msg)
 
 
 def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> dict[int, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from projections.sql.schema import crashes, positions, trail
+from projections.sql.schema import crashes, meta, positions, trail
 from projections.sql.store import insert_new, upsert
 from topics.fetch import Spot
 
@@ -51,12 +51,17 @@ def read(tx: Connection, spot: Spot) -> Position:
     return Position(row.next, row.done, row.half_id, row.epoch) if row else Position(0, 0, "", "")
 
 
-def fence(tx: Connection, spot: Spot, expected: tuple[int, int]) -> None:
-    """The first statement of a transaction: the position has to be what this reader believes. FenceLost."""
-    at = read(tx, spot)
-    if (at.next, at.done) != expected:
-        msg = f"{spot.topic}/{spot.partition} is at {at.next}, not at {expected[0]}"
-        raise FenceLost(msg)
+def fenced(tx: Connection, spot: Spot) -> tuple[tuple[int, int], int, str]:
+    """The position (locked on PostgreSQL until the transaction ends), and stamp and generation of the rows."""
+    p = positions.c
+    query = (
+        select(p.next, p.done, meta.c.stamp, meta.c.generation)
+        .join_from(positions, meta, meta.c.id == 1)
+        .where(p.topic == spot.topic, p.partition == spot.partition)
+        .with_for_update(of=positions)
+    )
+    row = tx.execute(query).first()
+    return ((row.next, row.done), row.stamp, row.generation) if row else ((0, 0), 0, "")
 
 
 def move(tx: Connection, spot: Spot, expected: tuple[int, int], to: tuple[int, int], half_id: str = "") -> None:
@@ -81,16 +86,19 @@ def mark(tx: Connection, spot: Spot, offset: int, event_id: str, at: int) -> Non
     )
 
 
-def marks(tx: Connection, spot: Spot) -> list[tuple[int, str]]:
-    """(offset, event id) remembered, the newest first; the half-done request too."""
-    t = trail.c
-    found = tx.execute(
-        select(t.offset, t.event_id)
-        .where(t.topic == spot.topic, t.partition == spot.partition)
-        .order_by(t.offset.desc())
-    ).all()
-    at = read(tx, spot)
-    return ([(at.next, at.half_id)] if at.half_id else []) + [(r.offset, r.event_id) for r in found]
+def trails(tx: Connection) -> dict[Spot, tuple[str, int, list[tuple[int, str, int]]]]:
+    """Of each partition its epoch, `next`, and what is remembered: (offset, event id, log time), the newest first.
+
+    A half-done request stands first, at `next` itself, with time 0.
+    """
+    found: dict[Spot, tuple[str, int, list[tuple[int, str, int]]]] = {}
+    for row in tx.execute(select(positions)):
+        half = [(row.next, row.half_id, 0)] if row.half_id else []
+        found[Spot(row.topic, row.partition)] = (row.epoch, row.next, half)
+    for row in tx.execute(select(trail).order_by(trail.c.offset.desc())):
+        if Spot(row.topic, row.partition) in found:
+            found[Spot(row.topic, row.partition)][2].append((row.offset, row.event_id, row.at))
+    return found
 
 
 def thin(tx: Connection, spot: Spot, newest_at: int) -> None:
