@@ -30,9 +30,9 @@ def _no_nul(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_no_nul)]
-Name = Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)]
-Id = Annotated[Text, Field(min_length=1, max_length=500)]
+_clean = AfterValidator(_no_nul)
+Name = Annotated[str, Field(min_length=1, max_length=KEY_CHARACTERS), _clean]
+Id = Annotated[str, Field(min_length=1, max_length=500), _clean]
 
 
 class _Message(BaseModel):
@@ -62,15 +62,15 @@ class Notice(_Message):
     type: Literal["notice"]
     key: Name
     config: Id
-    title: Annotated[Text, Field(min_length=1, max_length=300)]
-    text: Annotated[Text, Field(max_length=16 * 1024)] = ""
+    title: Annotated[str, Field(min_length=1, max_length=300), _clean]
+    text: Annotated[str, Field(max_length=16 * 1024), _clean] = ""
     entity: EntityRef | None = None
     severity: Literal["info", "warning", "error", "critical"] | None = None
     data: Annotated[str, Field(max_length=DATA_BYTES)] = "null"
     kind: Literal["condition", "event"] = "condition"
     update: StrictBool = False
     to: dict[str, list[str]] | None = None
-    link: Annotated[Text, Field(max_length=2048)] | None = None
+    link: Annotated[str, Field(max_length=2048), _clean] | None = None
 
 
 class Resolve(_Message):
@@ -86,7 +86,7 @@ class Error(_Message):
 
     type: Literal["error"]
     config: Id | None = None
-    text: Annotated[Text, Field(max_length=16 * 1024)]
+    text: Annotated[str, Field(max_length=16 * 1024), _clean]
 
 
 class Done(_Message):
@@ -136,7 +136,6 @@ def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
     try:
         text = line.decode()
         fields = json.loads(text, parse_constant=_no_constant)
-        raw = members(text)
         if "\\u" in text:
             json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
     except (ValueError, RecursionError) as error:
@@ -144,9 +143,9 @@ def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
     model = _models.get(fields["type"]) if isinstance(fields.get("type"), str) else None
     if model is None:
         return Rejected("bad_type", f"type is {str(fields.get('type'))[:40]!r}; known are {', '.join(_models)}", line)
-    for name in ("data", "state"):
-        if name in fields and model is not Hello:
-            fields[name] = compact(raw[name])
+    if model is not Hello and ("data" in fields or "state" in fields):
+        raw = members(text)
+        fields |= {name: compact(raw[name]) for name in ("data", "state") if name in fields}
     try:
         return model.model_validate(fields)
     except ValidationError as error:

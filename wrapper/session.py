@@ -8,6 +8,7 @@ what may be committed goes to the log, at once and by that same thread.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import threading
 import time
@@ -17,12 +18,13 @@ from collections.abc import Iterable
 from topics.fetch import Spot
 from wrapper.child import Child
 from wrapper.conversation import Conversation
-from wrapper.protocol import EXCERPT, Error, Rejected, Stray, TooLong, parse
+from wrapper.protocol import EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
 from wrapper.setting import SHARD, Setting
 from wrapper.world import Change
 
 REJECTS_PER_MINUTE = 100
 STRAYS_PER_S = 100
+LINES_AT_ONCE = 32
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +48,18 @@ class Session:
 
     # -------------------------------------------------------------- news
     def heard(self, lines: Iterable[bytes | TooLong]) -> None:
-        """Lines of stdout."""
-        parsed = [(parse(line), line.length if isinstance(line, TooLong) else len(line)) for line in lines if line]
+        """Lines of stdout; a few at a time, so that the program gets new lines while the rest is looked at."""
         self.last_line = time.monotonic()
+        rest = iter(lines)
+        while some := list(itertools.islice(rest, LINES_AT_ONCE)):
+            self._heard(
+                [(parse(line), line.length if isinstance(line, TooLong) else len(line)) for line in some if line]
+            )
+
+    def _heard(self, messages: list[tuple[Message | Stray | Rejected, int]]) -> None:
         refused: list[Rejected] = []
         with self._lock:
-            for message, size in parsed:
+            for message, size in messages:
                 if isinstance(message, Rejected):
                     refused.append(message)
                 elif isinstance(message, Stray):
