@@ -49,7 +49,7 @@ class BrokerKeeper:
         record = Record()
         while True:
             began = asyncio.get_running_loop().time()
-            while self._broker.alive():
+            while self._broker.alive():  # noqa: ASYNC110 - the death of a process that another thread started is no event
                 await asyncio.sleep(LOOK_EVERY_S)
             record, pause = record.after(1, asyncio.get_running_loop().time() - began)
             self._tell(f"{self._broker.failure()}; starting it again in {pause:g} s")

@@ -1,6 +1,8 @@
-"""One role as a child of `tidings up`: started, its output kept in a file, started again when it ends, stopped in order.
+"""One role as a child of `tidings up`: started, its output kept in a file, started again when it ends, stopped in
+order.
 
-It has a session of its own, so that Ctrl-C reaches only `up`, which stops all in order; and it dies with `up` (`--parent`).
+It has a session of its own, so that Ctrl-C reaches only `up`, which stops all in order; and it dies with `up`
+(`--parent`).
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Child:
             if code == NOT_AGAIN or (code == 1 and not self.steady):
                 raise Hopeless(f"the {self.role} can't start: {self._last_words() or how}")
             record, pause = record.after(code, time.monotonic() - began)
-            self._tell(f"the {self.role} {how}, starting it again{f' in {pause:g} s' if pause else ''}: see {self._log}")
+            self._tell(
+                f"the {self.role} {how}, starting it again{f' in {pause:g} s' if pause else ''}: see {self._log}"
+            )
             await asyncio.sleep(pause)
 
     async def _once(self) -> tuple[int, str]:

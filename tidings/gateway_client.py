@@ -27,7 +27,7 @@ class Unreachable(Exception):
 class GatewayClient:
     """Calls with one token. Blocks; not for several threads at once."""
 
-    def __init__(self, url: str, token: str = "", *, timeout: float = 15) -> None:  # noqa: S107 - no token is no secret
+    def __init__(self, url: str, token: str = "", *, timeout: float = 15) -> None:
         parts = urlsplit(url)
         self._url, self._timeout = url, timeout
         self._https, self._where = parts.scheme == "https", (parts.hostname or "", parts.port)
@@ -43,12 +43,12 @@ class GatewayClient:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not kept:
-                raise Unreachable(f"no gateway answers at {self._url}: {error or type(error).__name__}") from error
+                raise Unreachable(f"no gateway answers at {self._url}: {str(error) or type(error).__name__}") from error
         try:  # a kept connection may have been closed at the other end since
             return self._once(method, path, sent, headers or {})
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(f"no gateway answers at {self._url}: {error or type(error).__name__}") from error
+            raise Unreachable(f"no gateway answers at {self._url}: {str(error) or type(error).__name__}") from error
 
     def close(self) -> None:
         """Give the connection up; the next call opens another."""

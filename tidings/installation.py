@@ -1,11 +1,14 @@
-"""The directory of one `tidings up`: its lock, its secret, and the note by which other commands find what runs there.
+"""The directory of one `tidings up`: its lock, its secret, and the note by which other commands find what runs
+there.
 
-Everything in it survives kill -9: what is written is written whole, and the note is only believed while the lock is held.
+Everything in it survives kill -9: what is written is written whole, and the note is only believed while the lock is
+held.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -52,13 +55,15 @@ class Installation:
     def open(self) -> None:
         """Make it ours and hold its lock until the process ends. InstallationError."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # notices are nobody else's business
             self._refuse_strangers()
             self._lock = self._take()
             if not (self.path / SECRET).exists():
                 self.write(SECRET, secrets.token_urlsafe(48))
         except OSError as error:
-            raise InstallationError(f"{self.path} can't be used: {error.strerror}; choose another one with --data") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            cure = "make room there and start again" if full else "choose another one with --data"
+            raise InstallationError(f"{self.path} can't be used ({error.strerror}): {cure}") from error
 
     def secret(self) -> str | None:
         """What signs this installation's tokens; null where there is none yet."""
@@ -94,19 +99,24 @@ class Installation:
         """What runs here now; null if nothing does."""
         try:
             note = Running(**json.loads((self.path / NOTE).read_text()))
-            with (self.path / LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return note
+            return note if self._held() else None
         except (OSError, ValueError, TypeError):
             return None
-        return None
+
+    def _held(self) -> bool:
+        with (self.path / LOCK).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def _refuse_strangers(self) -> None:
         names = {entry.name for entry in self.path.iterdir()} - {LOCK, f"{SECRET}.new"}
         if names and SECRET not in names:
             raise InstallationError(
-                f"{self.path} is not a data directory of Tidings (it holds {min(names)!r}): choose an empty or new one with --data"
+                f"{self.path} is not a data directory of Tidings (it holds {min(names)!r}): "
+                "choose an empty or new one with --data"
             )
 
     def _take(self) -> int:
@@ -121,5 +131,7 @@ class Installation:
             if time.monotonic() >= deadline:
                 owner = os.pread(descriptor, 20, 0).decode()
                 os.close(descriptor)
-                raise InstallationError(f"`tidings up` already runs on {self.path} (process {owner}): stop it, or use another --data")
+                raise InstallationError(
+                    f"`tidings up` already runs on {self.path} (process {owner}): stop it, or use another --data"
+                )
             time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Logging of a role: one line an event on stderr, `key=value` for what it is about.
 
-Client libraries that repeat themselves while a broker is away (about 1,300 lines in one outage) are held to one line a
-text in ten seconds, with the number of those left out.
+Client libraries that repeat themselves while a broker is away (about 1,300 lines in one outage) are held to one
+line a text in ten seconds, with the number of those left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`tidings up`: everything on this machine, from one process that starts the others, keeps them running and stops them in order.
+"""`tidings up`: everything on this machine, from one process that starts the others, keeps them running, and stops
+them in order.
 
-Nothing here holds state that matters: the log in DIR/kafka is the truth, so that kill -9 at any moment and a new start are
-always right. Whatever keeps it from starting is told in one line.
+Nothing here holds state that matters: the log in DIR/kafka is the truth, so that kill -9 at any moment and a new
+start are always right. Whatever keeps it from starting is told in one line.
 """
 
 from __future__ import annotations
@@ -55,12 +56,20 @@ class Up:
         say: Callable[[str], None],
         tell: Callable[[str], None],
     ) -> None:
-        self._settings, self._installation, self._with_demo, self._say, self._tell = settings, installation, demo, say, tell
+        self._settings, self._installation, self._with_demo, self._say, self._tell = (
+            settings,
+            installation,
+            demo,
+            say,
+            tell,
+        )
         self._secret = settings.secret.get_secret_value() if settings.secret else installation.secret() or ""
         self._running = Running(os.getpid(), settings.kafka or "", "", list(settings.entity_types), settings.partitions)
         if demo and ENTITY_TYPE not in settings.entity_types:
             self._running.entity_types.append(ENTITY_TYPE)
-        self._broker = None if settings.kafka else BrokerKeeper(installation.path / "kafka", tell=tell, changed=self._note)
+        self._broker = (
+            None if settings.kafka else BrokerKeeper(installation.path / "kafka", tell=tell, changed=self._note)
+        )
         self._children: dict[str, Child] = {}
         self._sink: SmtpSink | None = None if settings.smtp else SmtpSink()
         self._demo: Demo | None = None
@@ -119,9 +128,11 @@ class Up:
         deadline = time.monotonic() + (LEFT_BEHIND_S if self._installation.left_behind() else 0)
         while error := _refusal(self._settings.host, port):
             if error.errno != errno.EADDRINUSE:
-                raise CannotStart(f"{self._settings.host}:{port} can't be listened on ({error.strerror}): choose another --host or --port")
+                raise CannotStart(
+                    f"can't listen on {self._settings.host}:{port} ({error.strerror}): try another --host"
+                )
             if time.monotonic() >= deadline:
-                raise CannotStart(f"port {port} is taken by another program: stop that one, or choose another with --port")
+                raise CannotStart(f"port {port} is taken by another program: stop that one, or give another --port")
             await asyncio.sleep(0.05)
 
     async def _environment(self, demo: Demo, port: int) -> dict[str, str]:
@@ -130,14 +141,25 @@ class Up:
         database = settings.database.get_secret_value() if settings.database else self._installation.database
         address = await demo.listen()
         return environment(
-            self._running, database=database, secret=self._secret, smtp=smtp, demo=address, host=settings.host, port=port
+            self._running,
+            database=database,
+            secret=self._secret,
+            smtp=smtp,
+            demo=address,
+            host=settings.host,
+            port=port,
         )
 
     def _provision(self) -> None:
         from topics import provision  # noqa: PLC0415 - takes 0.3 s, which the broker needs for its start anyway
 
         running = self._running
-        settings = read(KafkaSettings, kafka=running.bootstrap, entity_types=tuple(running.entity_types), partitions=running.partitions)
+        settings = read(
+            KafkaSettings,
+            kafka=running.bootstrap,
+            entity_types=tuple(running.entity_types),
+            partitions=running.partitions,
+        )
         provision.apply(settings.cluster, settings.catalogue, replication=settings.replication)
 
     async def _until_ready(self) -> None:
@@ -154,7 +176,8 @@ class Up:
                 client.close()
                 return
             if time.monotonic() > deadline:
-                raise CannotStart(f"the gateway was not ready within {READY_S:g} s ({reason}): see {self._installation.path / 'logs'}")
+                logs = self._installation.path / "logs"
+                raise CannotStart(f"the gateway was not ready within {READY_S:g} s ({reason}): see {logs}")
             await asyncio.sleep(0.05)
 
     def _begin(self, role: str, given: dict[str, str], *arguments: str) -> None:

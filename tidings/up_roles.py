@@ -14,7 +14,9 @@ from tidings.settings_source import PREFIX
 DECIDED_HERE = ("METRICS_PORT", "URL", "TOKEN", "JWKS")
 
 
-def environment(running: Running, *, database: str, secret: str, smtp: str, demo: str, host: str, port: int) -> dict[str, str]:
+def environment(
+    running: Running, *, database: str, secret: str, smtp: str, demo: str, host: str, port: int
+) -> dict[str, str]:
     """The user's environment, with everything that `up` has decided."""
     kept = {n: v for n, v in os.environ.items() if n not in {PREFIX + name for name in DECIDED_HERE}}
     decided = {

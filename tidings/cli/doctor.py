@@ -13,7 +13,9 @@ from tidings.cli.log_of import data_option
 @click.command()
 @data_option
 def doctor(data: Path) -> None:
-    """Check the settings, Kafka, the topics, the database, SMTP, the gateway and the secret. Exit code 1 if something is wrong."""
+    """Check the settings, Kafka, the topics, the database, SMTP, the gateway and the secret. Exit code 1 if
+    something is wrong.
+    """
     with in_one_line():
         from tidings.examination import examine  # noqa: PLC0415 - `--help` is to be quick
 

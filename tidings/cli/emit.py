@@ -27,22 +27,30 @@ AT_ONCE = 500
 @click.option("--op", type=click.Choice(["created", "updated", "deleted"]), default="updated", show_default=True)
 @click.option("--version", type=click.IntRange(0), help="The entity's own version.  [default: its offset on the log]")
 @click.option("--at", help="When it changed: RFC 3339.")
-@click.option("--ndjson", is_flag=True, help="stdin has one change a line: {\"id\",\"op\",\"body\",\"version\"?,\"at\"?}")
+@click.option("--ndjson", is_flag=True, help='stdin has one change a line: {"id","op","body","version"?,"at"?}')
 @data_option
-def emit(  # noqa: PLR0917 - click hands over each option
-    entity_type: str, entity_id: str | None, op: str, version: int | None, at: str | None, ndjson: bool, data: Path  # noqa: FBT001
+def emit(
+    entity_type: str,
+    entity_id: str | None,
+    op: str,
+    version: int | None,
+    at: str | None,
+    ndjson: bool,  # noqa: FBT001
+    data: Path,
 ) -> None:
     """Say that an entity changed. Its whole body is read from stdin, as a JSON object.
 
-    With --ndjson many changes are read, one a line; a line that is wrong is named on stderr, the others are emitted, and the exit code
-    is 1.
+    With --ndjson many changes are read, one a line; a line that is wrong is named on stderr, the others are
+    emitted, and the exit code is 1.
     """
     if ndjson == (entity_id is not None):
         raise click.UsageError("Give either an ID, or --ndjson.")
     with in_one_line():
         settings = kafka_settings(data)
         if entity_type not in settings.entity_types:
-            raise Wrong(f"{entity_type!r} is no entity type here: they are {', '.join(settings.entity_types)} (TIDINGS_ENTITY_TYPES)")
+            raise Wrong(
+                f"{entity_type!r} is no entity type here: TIDINGS_ENTITY_TYPES has {', '.join(settings.entity_types)}"
+            )
         if ndjson:
             refused: list[int] = []
             placed = asyncio.run(_send(settings, entity_type, _lines(refused)))

@@ -1,4 +1,6 @@
-"""Changes of entities as people write them: one body on stdin, or one JSON object a line; each is checked before it is sent."""
+"""Changes of entities as people write them: one body on stdin, or one JSON object a line; each is checked before it
+is sent.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def change(entity_id: str, op: Any, body: str | None, version: Any = None, at: A
         raise BadChange("an id has 1 to 200 characters and no control characters")
     if op not in OPS:
         raise BadChange(f"`op` is one of {', '.join(OPS)}")
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION):
+    if version is not None and (
+        isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION
+    ):
         raise BadChange("`version` is a whole number, not negative")
     if op == "deleted":
         return Change(entity_id, op, None, version, _time(at))

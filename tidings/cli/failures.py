@@ -28,7 +28,9 @@ class Wrong(Failed):
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Settings that are wrong, a directory that can't be used, a cluster that can't be reached: known mistakes, without traceback."""
+    """Settings that are wrong, a directory that can't be used, a cluster that can't be reached: known mistakes,
+    without traceback.
+    """
     from tidings.installation import InstallationError  # noqa: PLC0415 - only commands that do something need it
     from tidings.settings_source import SettingsError  # noqa: PLC0415
 

@@ -18,7 +18,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def data_option(command: F) -> F:
     """--data."""
     kind = click.Path(path_type=Path, file_okay=False)
-    return click.option("--data", type=kind, default=Path("data"), show_default=True, help="Directory of a `tidings up`.")(command)
+    return click.option(
+        "--data", type=kind, default=Path("data"), show_default=True, help="Directory of a `tidings up`."
+    )(command)
 
 
 def kafka_settings(data: Path) -> KafkaSettings:
@@ -27,7 +29,10 @@ def kafka_settings(data: Path) -> KafkaSettings:
 
     if read(UpSettings).kafka is None and (running := running_at(data)):
         return read(
-            KafkaSettings, kafka=running.bootstrap, entity_types=tuple(running.entity_types), partitions=running.partitions
+            KafkaSettings,
+            kafka=running.bootstrap,
+            entity_types=tuple(running.entity_types),
+            partitions=running.partitions,
         )
     return read(KafkaSettings)
 

@@ -1,7 +1,7 @@
 """`tidings`: every command in one group, and what their mistakes look like.
 
-Exit codes: 0 it is done, 1 it could not be done, 2 the command or a setting is wrong, 3 please restart me. A mistake is told in a
-line or two, never as a traceback.
+Exit codes: 0 it is done, 1 it could not be done, 2 the command or a setting is wrong, 3 please restart me. A
+mistake is told in a line or two, never as a traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import sys
 
 import click
 
-from tidings.cli import demo, doctor, emit, notify, replay, roles, token, topics, up
+from tidings.cli.demo import demo
+from tidings.cli.doctor import doctor
+from tidings.cli.emit import emit
+from tidings.cli.notify import notify
+from tidings.cli.replay import replay
+from tidings.cli.roles import gateway, sender, worker, wrapper
+from tidings.cli.token import token
+from tidings.cli.topics import topics
+from tidings.cli.up import up
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -20,25 +28,13 @@ from tidings.cli import demo, doctor, emit, notify, replay, roles, token, topics
 def cli() -> None:
     """Tells people what happened to the things they care about.
 
-    `tidings up` runs everything on this machine. Settings come from TIDINGS_* variables or from tidings.toml in the working directory
-    (the same names, small and without TIDINGS_); commands find a running `tidings up` by its --data directory.
+    `tidings up` runs everything on this machine. Settings come from TIDINGS_* variables or from tidings.toml in the
+    working directory (the same names, small and without TIDINGS_); commands find a running `tidings up` by its
+    --data directory.
     """
 
 
-for command in (
-    up.up,
-    roles.worker,
-    roles.gateway,
-    roles.sender,
-    roles.wrapper,
-    topics.topics,
-    emit.emit,
-    notify.notify,
-    token.token,
-    replay.replay,
-    demo.demo,
-    doctor.doctor,
-):
+for command in (up, worker, gateway, sender, wrapper, topics, emit, notify, token, replay, demo, doctor):
     cli.add_command(command)
 
 

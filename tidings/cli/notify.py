@@ -19,7 +19,9 @@ TOKEN_TTL_S = 300.0
 @click.option("--to", multiple=True, required=True, help="A user id; may be repeated, or comma-separated.")
 @click.option("--title", required=True)
 @click.option("--text", help="More than the title says.")
-@click.option("--severity", type=click.Choice(["info", "warning", "error", "critical"]), default="info", show_default=True)
+@click.option(
+    "--severity", type=click.Choice(["info", "warning", "error", "critical"]), default="info", show_default=True
+)
 @click.option("--link", help="Where to look.")
 @click.option("--key", help="Names a condition that lasts, until a notice with this key is resolved.")
 @click.option("--forward-after", type=float, help="Seconds until it is forwarded if unread; 0 at once.")

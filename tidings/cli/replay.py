@@ -31,7 +31,7 @@ WIDTH = 160
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, complete.")
 @data_option
-def replay(  # noqa: PLR0917 - click hands over each option
+def replay(
     topic: tuple[str, ...],
     user: str | None,
     since: int | None,
@@ -86,7 +86,11 @@ def as_members(item: Record | Broken) -> dict[str, Any]:
     if not hasattr(item, "event"):
         return place | {"key": _text(item.key), "broken": item.reason, "value": item.value.hex()}
     event = item.event
-    return place | {"key": item.key, "event": type(event).__name__ if event else None, **(_members(event) if event else {})}
+    return place | {
+        "key": item.key,
+        "event": type(event).__name__ if event else None,
+        **(_members(event) if event else {}),
+    }
 
 
 def as_line(item: Record | Broken) -> str:
@@ -127,5 +131,9 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) and value.isprintable() and " " not in value else json.dumps(value, ensure_ascii=False)
+    text = (
+        value
+        if isinstance(value, str) and value.isprintable() and " " not in value
+        else json.dumps(value, ensure_ascii=False)
+    )
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"

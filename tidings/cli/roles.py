@@ -1,4 +1,6 @@
-"""`tidings worker | gateway | sender | wrapper`: one role each, for deployments. SIGTERM stops it; exit code 3 asks for a restart."""
+"""`tidings worker | gateway | sender | wrapper`: one role each, for deployments. SIGTERM stops it; exit code 3 asks
+for a restart.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,11 @@ class Time(click.ParamType):
         try:
             found = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time: give 2026-11-23T09:00:00Z, 2026-11-23, or how long ago (90s, 5m, 2d)", param, ctx)
+            self.fail(
+                f"{value!r} is no time: give 2026-11-23T09:00:00Z, 2026-11-23, or how long ago (90s, 5m, 2d)",
+                param,
+                ctx,
+            )
         return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

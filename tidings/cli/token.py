@@ -37,6 +37,8 @@ def token(user: str | None, service: str | None, scope: tuple[str, ...], ttl: st
             raise Wrong(f"--ttl: {error}") from error
         secret = secret_of(data)
         if secret is None:
-            raise Wrong(f"there is no secret to sign with: set TIDINGS_SECRET, or name the --data directory of a `tidings up` ({data} has none)")
+            raise Wrong(
+                f"there is no secret to sign with in {data}: set TIDINGS_SECRET, or name the --data of a `tidings up`"
+            )
         scopes = [part.strip() for given in scope for part in given.split(",") if part.strip()]
         click.echo(service_token(secret, name, scopes or (SCOPES_OF_A_USER if user else SCOPES_OF_A_SERVICE), seconds))

@@ -10,15 +10,22 @@ from tidings.cli.failures import Failed, in_one_line
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True, help="Where everything is kept.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Where everything is kept.",
+)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page; 0 takes a free one.  [default: 8080]")
 @click.option("--no-demo", is_flag=True, help="Without this machine as an entity and the alerts that watch it.")
 def up(data: Path, host: str | None, port: int | None, no_demo: bool) -> None:  # noqa: FBT001 - click's way
     """Run everything on this machine, and print the link to its page.
 
-    Kafka, a worker, a gateway, a sender, an SMTP server that shows its mail on the page, and a demo. Everything is kept in --data and
-    survives kill -9. TIDINGS_KAFKA, TIDINGS_DATABASE and TIDINGS_SMTP name your own instead. Ctrl-C stops everything in order.
+    Kafka, a worker, a gateway, a sender, an SMTP server that shows its mail on the page, and a demo. Everything is
+    kept in --data and survives kill -9. TIDINGS_KAFKA, TIDINGS_DATABASE and TIDINGS_SMTP name your own instead.
+    Ctrl-C stops everything in order.
     """
     import asyncio  # noqa: PLC0415 - `--help` is to be quick
 

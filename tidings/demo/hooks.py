@@ -1,4 +1,5 @@
-"""How the gateway's page reaches the demo in the process of `tidings up`: one line of JSON there, one back, on loopback.
+"""How the gateway's page reaches the demo in the process of `tidings up`: one line of JSON there, one back, on
+loopback.
 
 The address holds a word made anew at each start, since every user of a machine can connect to its loopback ports.
 """

@@ -1,7 +1,8 @@
-"""What the first start of the demo sets up, once: the person `you`, two alert configs, and one direct notice about this machine.
+"""What the first start of the demo sets up, once: the person `you`, two alert configs, and one direct notice about
+this machine.
 
-Each step is harmless to repeat, since a kill may fall between a step and the note that it was done; afterwards the note
-keeps what somebody has deleted deleted.
+Each step is harmless to repeat, since a kill may fall between a step and the note that it was done; afterwards the
+note keeps what somebody has deleted deleted.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Seed:
             "to": [USER],
             "title": f"Tidings watches {self._host}",
             "text": (
-                "This machine is now an entity, and two alerts watch it: one for its processor, one for its disks. Make it busy with the "
-                "button above or with `tidings demo stress`, and a notice follows. Leave a notice unread for 30 s, and it comes as an e-mail."
+                "This machine is now an entity, and two alerts watch it: one its processor, one its disks. Make it busy "
+                "with the page's button or with `tidings demo stress`, and a notice follows. "
+                "Leave a notice unread for 30 s, and it comes as an e-mail, as this one will."
             ),
             "severity": "info",
             "entity": {"type": "host", "id": self._host},
@@ -68,7 +70,9 @@ class Seed:
         }
 
 
-def _unless_there(client: GatewayClient, method: str, path: str, body: Any, headers: dict[str, str] | None = None) -> None:
+def _unless_there(
+    client: GatewayClient, method: str, path: str, body: Any, headers: dict[str, str] | None = None
+) -> None:
     try:
         client.call(method, path, body, headers)
     except Refused as refused:

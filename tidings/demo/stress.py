@@ -1,4 +1,5 @@
-"""Makes this machine busy: every processor that it may use, for some seconds, at a low priority so that others go first.
+"""Makes this machine busy: every processor that it may use, for some seconds, at a low priority so that others go
+first.
 
 Run as `python -m tidings.demo.stress [SECONDS]`; it ends with whoever started it.
 """

@@ -1,4 +1,5 @@
-"""A role starts when the log is there: `topics apply` has made every topic and written the first record of each partition.
+"""A role starts when the log is there: `topics apply` has made every topic and written the first record of each
+partition.
 
 Nobody may write before that record: it names the log, and a log that begins with anything else belongs to nobody.
 """

@@ -1,4 +1,5 @@
-"""What every role is as a process: it logs, it stops at SIGTERM and SIGINT, and its exit code says whether to start it again.
+"""What every role is as a process: it logs, it stops at SIGTERM and SIGINT, and its exit code says whether to start
+it again.
 
 0: stopped as asked. 1: it can't go on, the line before says why. 3: please restart me.
 """
@@ -22,7 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def die_with(parent: int) -> None:
-    """Linux: the kernel ends this process when `parent` ends. One that is gone already is found out by who the parent is."""
+    """Linux: the kernel ends this process when `parent` ends. One that is gone already is found out by who the
+    parent is.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

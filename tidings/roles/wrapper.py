@@ -21,7 +21,7 @@ def main(settings: WrapperSettings, files: Sequence[Path]) -> int:
         try:
             return wrapper.run(settings.cluster, settings.catalogue, list(files), stop=stop)
         except AlertFileError as error:
-            log.error("the alert's file can't be used: %s", error)  # noqa: TRY400 - a mistake in a file has no traceback
+            log.error("the alert's file can't be used: %s", error)
             return USAGE
 
     return serve_threads(work)
