@@ -43,8 +43,9 @@ class Running:
 class Installation:
     """One directory, which must be new, empty, or one of ours."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self.path = path.absolute()
+        self._patience_s = patience_s
         self._lock: int | None = None
 
     @property
@@ -64,6 +65,12 @@ class Installation:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             cure = "make room there and start again" if full else "choose another one with --data"
             raise InstallationError(f"{self.path} can't be used ({error.strerror}): {cure}") from error
+
+    def close(self) -> None:
+        """Let the directory go; the kernel does so too, when the process ends."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def secret(self) -> str | None:
         """What signs this installation's tokens; null where there is none yet."""
@@ -121,7 +128,7 @@ class Installation:
 
     def _take(self) -> int:
         descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + (PATIENCE_S if self.left_behind() else 0)
+        deadline = time.monotonic() + (self._patience_s if self.left_behind() else 0)
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,7 +66,9 @@ def change(entity_id: str, op: Any, body: str | None, version: Any = None, at: A
 def _object(text: str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_refuse)
-        text.encode()
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadChange(f"{what} holds half a character (a lone surrogate)") from error
     except (ValueError, RecursionError) as error:
         raise BadChange(f"{what} is no JSON: {error}") from error
     if not isinstance(value, dict):

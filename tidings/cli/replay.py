@@ -84,13 +84,10 @@ def as_members(item: Record | Broken) -> dict[str, Any]:
     """Everything about it, ready for JSON."""
     place = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "at": shown(item.timestamp)}
     if not hasattr(item, "event"):
-        return place | {"key": _text(item.key), "broken": item.reason, "value": item.value.hex()}
+        return place | {"key": _text(item.key), "event": None, "broken": item.reason, "hex": item.value.hex()}
     event = item.event
-    return place | {
-        "key": item.key,
-        "event": type(event).__name__ if event else None,
-        **(_members(event) if event else {}),
-    }
+    value = _members(event) if event else None
+    return place | {"key": item.key, "event": type(event).__name__ if event else None, "value": value}
 
 
 def as_line(item: Record | Broken) -> str:

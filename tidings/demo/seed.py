@@ -60,8 +60,8 @@ class Seed:
             "to": [USER],
             "title": f"Tidings watches {self._host}",
             "text": (
-                "This machine is now an entity, and two alerts watch it: one its processor, one its disks. Make it busy "
-                "with the page's button or with `tidings demo stress`, and a notice follows. "
+                "This machine is now an entity, and two alerts watch it: one its processor, one its disks. Make it "
+                "busy with the page's button or with `tidings demo stress`, and a notice follows. "
                 "Leave a notice unread for 30 s, and it comes as an e-mail, as this one will."
             ),
             "severity": "info",
