@@ -16,6 +16,7 @@ from topics.ids import alert_notice_id, derived_id
 from wrapper.chain import Fold, packed
 
 COMMIT_BYTES = 512 * 1024
+STATE_BYTES_PER_MINUTE = 5_000_000  # compressed
 SILENT_S = 5.0  # positions and state without effects ride on the next commit, or go after this time
 READ_BACK_S = 30.0  # not read back by then: sent again
 
@@ -40,6 +41,7 @@ class Commits:
         self._sent = at
         self._effects: list[Effect] = []
         self._moved = False
+        self._written: deque[tuple[float, int]] = deque()
         self.under_way: deque[Sealed] = deque()
 
     def say(self, effects: list[Effect]) -> None:
@@ -58,11 +60,14 @@ class Commits:
         """
         if self.under_way or not self._moved or not (self._effects or now or at - self._last >= SILENT_S):
             return []
+        if not now and fold.state != self._state and self._spent(at) > STATE_BYTES_PER_MINUTE:
+            return []  # the commit waits, never the state alone
+        self._last = self._sent = at
         parts = _cut(self._effects)
         for part in parts[:-1]:
             self._seal(part, fold, more=True)
         self._seal(parts[-1], fold, more=False)
-        self._effects, self._moved, self._last, self._sent = [], False, at, at
+        self._effects, self._moved = [], False
         return list(self.under_way)
 
     def read_back(self, number: int, at: float) -> None:
@@ -98,7 +103,13 @@ class Commits:
         )
         if changed:
             self._state = fold.state
+            self._written.append((self._sent, len(event.state)))
         self.under_way.append(Sealed(self._number, encode(event)))
+
+    def _spent(self, at: float) -> int:
+        while self._written and at - self._written[0][0] > 60:
+            self._written.popleft()
+        return sum(size for _, size in self._written)
 
     def _named(self, effect: Effect, index: int) -> Effect:
         """A new notice is named by where it stands; later words about it use that name."""

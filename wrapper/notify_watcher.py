@@ -6,6 +6,7 @@ that never gets anywhere is reported as failed and tried every 10 minutes.
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import threading
@@ -14,8 +15,8 @@ from collections.abc import Callable
 
 from kafka.errors import KafkaError
 
-from topics.catalogue import ALERT_CONFIGS
-from topics.events import AlertConfigured, Record
+from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS
+from topics.events import AlertConfigured, AlertReported, Record
 from wrapper.alert_file import Alert
 from wrapper.chain import Chain
 from wrapper.child import CannotStart, Child, check
@@ -99,9 +100,22 @@ class NotifyWatcher(threading.Thread):
         self._settled()
         log.warning("%s alert=%s reason=%r", over.kind, setting.alert.name, over.reason)
         if over.kind == "standby":
-            setting.ending.wait()
-        else:
+            self._await_stop(reader, over.instance)
+        elif over.kind == "waiting":
             self._await_config(reader)
+        else:
+            setting.ending.wait()
+
+    def _await_stop(self, reader: Reader, instance: str) -> None:
+        """Until the instance that took the alert over says that it stopped."""
+        reader.follow(reader.ends(reader.spots([ALERT_REPORTS])))
+        name = self._setting.alert.name
+        while not self._setting.ending.is_set():
+            for record in reader.poll(FETCH_WAIT_MS):
+                match record.event if isinstance(record, Record) else None:
+                    case AlertReported(alert=alert, kind="stopped", body=body) if alert == name:
+                        if json.loads(body).get("instance") == instance:
+                            return
 
     def _await_config(self, reader: Reader) -> None:
         """Until a config changes that is, or may have been, this alert's."""

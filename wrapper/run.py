@@ -12,6 +12,8 @@ import signal
 import time
 from collections.abc import Callable
 
+from kafka.errors import KafkaError
+
 from topics.catalogue import ALERT_CHECKPOINTS, NOTICE_REQUESTS
 from topics.events import AlertCommitted, AlertMoved, AlertStarted, Record
 from topics.fetch import Broken
@@ -39,11 +41,14 @@ log = logging.getLogger(__name__)
 
 
 class Over(Exception):
-    """The run ends. `kind`: crashed, stopped, standby (somebody else runs it), waiting (for another config)."""
+    """The run ends. `kind`: crashed, stopped, standby (`instance` runs it now), refused (on_reject), waiting (for
+    another config).
+    """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: str, reason: str, instance: str = "") -> None:
         super().__init__(reason)
         self.kind, self.reason = kind, reason
+        self.instance = instance
         self.progress = False
         self.last_words = ""
 
@@ -91,8 +96,7 @@ class Run:
         timeout = RESTING_MS if reader.resting else FETCH_WAIT_MS
         wait = session.wait_ms(clock.now())
         if wait == 0:
-            at = clock.now()
-            session.horizon(at, reader.ends(self._inputs))
+            self._horizon(clock.now())
         elif wait is not None:
             timeout = min(timeout, wait)
         self._read(timeout)
@@ -101,6 +105,12 @@ class Run:
         reader.resume(hungry)
         session.beat()
         self._checkpoint()
+
+    def _horizon(self, at: int) -> None:
+        try:
+            self._session.horizon(at, self._reader.ends(self._inputs))
+        except KafkaError as error:  # a broker that is away: nothing is given, and the program lives on
+            log.warning("the ends are not known, asking again alert=%s error=%s", self._name, type(error).__name__)
 
     def _read(self, timeout_ms: float) -> None:
         changes: list[Change] = []
@@ -121,7 +131,7 @@ class Run:
         if isinstance(event, AlertStarted) and verdict is Verdict.STARTED:
             if event.instance == self._setting.instance:
                 return Over("crashed", "a late copy of our own start opened another run")
-            return Over("standby", f"{event.instance} runs this alert now")
+            return Over("standby", f"{event.instance} runs this alert now", event.instance)
         if isinstance(event, AlertMoved) and verdict is Verdict.MOVED:
             return Over("crashed", f"the alert was moved to {event.shards} shards")
         if isinstance(event, AlertCommitted) and verdict in (Verdict.ACCEPTED, Verdict.HELD):
@@ -150,7 +160,7 @@ class Run:
         if session.rejects_too_much():
             raise Over("crashed", "more than 100 rejected lines within a minute")
         if self._setting.alert.on_reject == "stop" and self._setting.numbers.rejected:
-            raise Over("standby", "a line was rejected, and on_reject is stop")
+            raise Over("refused", "a line was rejected, and on_reject is stop")
         if session.ready:
             self._settled()
 

@@ -10,11 +10,12 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.integration.wrapper_world import EXAMPLES, ChainView, ReportView, World, alert_file, alive
+from tests.integration.wrapper_world import EXAMPLES, FAST, ChainView, ReportView, World, alert_file, alive
 
 PORTION, HOSTS, KILLS = 100, 7, 6
 
@@ -152,7 +153,10 @@ def test_a_second_wrapper_takes_over_and_the_first_stands_by(world: World) -> No
     chain.until(lambda: len(chain.effects) == 3)
     assert sorted(chain.said()) == [("raise", "c1/host/a"), ("raise", "c1/host/b"), ("resolve", "c1/host/a")]
     assert first.numbers["overuse"].state == "standby"
-    assert (first.stop(), second.stop()) == (0, 0)
+    assert second.stop() == 0
+    world.host("a", {"cpu": 99})
+    chain.until(lambda: len(chain.effects) == 4)  # the first has taken it back
+    assert first.stop() == 0
 
 
 BAD = {
@@ -216,6 +220,55 @@ def test_a_line_of_ten_megabytes_is_one_rejected_line(world: World, tmp_path: Pa
     chain.until(lambda: len(chain.effects) == 1)
     reports.until(lambda: bool(reports.of("huge", "rejected")))
     assert [r["reason"] for r in reports.of("huge", "rejected")] == ["too_long"]
+
+
+HANGING = """#!/bin/sh
+trap '' TERM
+while read -r line; do
+  case $line in
+    *'"type":"hello"'*) echo '{"type":"hello","v":1}' ;;
+    *'"type":"config"'*'"stuck"'*) while :; do read -r line || sleep 0.1; done ;;
+    *'"type":"config"'*'"pause"'*) exit 78 ;;
+    *) echo '{"type":"done"}' ;;
+  esac
+done
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_program_that_hangs_is_started_again(world: World, tmp_path: Path) -> None:
+    wrapper = world.wrapper(
+        alert_file(tmp_path, ("hang", "hang.sh", HANGING)), replace(FAST, stuck=1, stop=0.3, terminate=0.3)
+    )
+    assert wrapper.ready.wait(20)
+    reports = world.reports()
+    world.config("c1", "hang", '"stuck"')
+    reports.until(lambda: bool(reports.of("hang", "restarted")) and len(reports.of("hang", "started")) > 1)
+    assert "no done for 1 s" in reports.of("hang", "restarted")[0]["text"]
+
+
+def test_exit_78_waits_for_a_config_and_a_program_that_ignores_its_end_is_killed(world: World, tmp_path: Path) -> None:
+    world.config("c1", "hang", '"pause"')
+    timing = replace(FAST, stop=0.3, terminate=0.3)
+    wrapper = world.wrapper(alert_file(tmp_path, ("hang", "hang.sh", HANGING)), timing)
+    assert wrapper.ready.wait(20)
+    reports, chain = world.reports(), world.chain("hang")
+    reports.until(lambda: any("exit code 78" in r["text"] for r in reports.of("hang", "stopped")))
+    assert wrapper.numbers["hang"].state == "waiting"
+    world.config("c1", "hang", '"fine"')
+    reports.until(lambda: len(reports.of("hang", "started")) == 2)
+    chain.until(lambda: chain.chain.accepted == 1)
+    pid = int(reports.of("hang", "started")[-1]["pid"])
+    assert wrapper.stop() == 0
+    assert not alive(pid)
+
+
+def test_a_program_that_never_gets_anywhere_is_reported_as_failed(world: World, tmp_path: Path) -> None:
+    file = alert_file(tmp_path, ("exits", "exits.sh", "#!/bin/sh\nexit 3\n"))
+    assert world.wrapper(file, replace(FAST, failed_restarts=3)).ready.wait(20)
+    reports = world.reports()
+    reports.until(lambda: bool(reports.of("exits", "failed")))
+    assert len(reports.of("exits", "started")) == 3
 
 
 LATE = """#!/usr/bin/env python3
