@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, inspect
 
-from projections.sql.schema import meta
+from projections.sql.positions import at_assignment
+from projections.sql.schema import meta, positions
 from sender.attempt import Attempts
+from sender.gate import Gate, NotYet
 from sender.holdings import Job
 from sender.metrics import Metrics
 from sender.patience import Patience
-from sender.queue import Queue, RowsMoved, leases
+from sender.queue import Fold, Queue, RowsMoved, leases
 from sender.service import run
 from tests.integration.sender_world import SmtpServer, World, no_more, settings, until
+from topics.catalogue import DELIVERIES
 from topics.cluster import Cluster
 from topics.events import DeliveryFailed, DeliveryRetried, DeliverySent
+from topics.fetch import Spot
 from topics.ids import derived_id
 from topics.produce import Producer
 
@@ -137,21 +141,55 @@ async def _log_time(world: World, at: int) -> bool:
     return (await world.say((await world.log())[0])).timestamp > at
 
 
-async def test_nothing_is_sent_from_rows_that_are_behind_the_log(world: World, server: SmtpServer) -> None:
-    async with world.worker(), world.sender(server):
-        await world.request("said")
-        await until("it is sent", lambda: sent(world, 1))
-    world.wipe()
+class WatchedQueue(Queue):
+    """Counts how often the rows were looked at."""
+
+    looks = 0
+
+    def fold(self) -> Fold | None:
+        self.looks += 1
+        return super().fold()
+
+
+async def test_nothing_is_sent_before_the_rows_hold_what_was_on_the_log(world: World) -> None:
+    """A rebuilt table knows the request and not yet that it was sent."""
+    request = await world.request("said")
+    await world.sent_by_another("said")
+    patience, queue = Patience(asyncio.Event()), WatchedQueue(world.store, "first", 30, 2)
+    queue.prepare()
+    gate = Gate(world.cluster, world.catalogue, queue, patience)
     async with world.worker():
         await until("the request is there", lambda: world.requested() == 1)
-        with no_more(server.mails):
-            async with world.sender(server):
-                await world.request("new", address="none")  # rejected without the server
-                await until("the sender is at work", lambda: _failed(world, 1))
+        await until("all is folded", lambda: world.next_of(request.partition) > request.offset + 1)
+    old = await gate.open()
+    assert not queue.has_due()
+    world.wipe()
+    gate.shut("wiped")
+    async with world.worker():
+        world.working.clear()
+        with world.store.writing() as tx:
+            for spot, epoch in old.epoch.items():
+                at_assignment(tx, Spot(DELIVERIES, spot), epoch)
+        opening = asyncio.create_task(gate.open())
+        await until("the gate looks and waits", lambda: queue.looks >= 5)
+        assert not opening.done()
+        world.working.set()
+        assert (await opening).next[request.partition] >= request.offset + 2
+    assert not queue.has_due()
+    patience.close()
 
 
-async def _failed(world: World, count: int) -> bool:
-    return len(await world.results(DeliveryFailed)) >= count
+@pytest.mark.parametrize("change", [{"epoch": "another log"}, {"next": 10_000}])
+async def test_rows_of_another_log_are_never_sent_from(world: World, change: dict[str, object]) -> None:
+    async with world.worker():
+        await world.request("one")
+        await until("the request is there", lambda: world.requested() == 1)
+    with world.store.writing() as tx:
+        tx.execute(positions.update().values(**change))
+    patience, queue = Patience(asyncio.Event()), Queue(world.store, "first", 30, 2)
+    with pytest.raises(NotYet, match="another log"):
+        await Gate(world.cluster, world.catalogue, queue, patience).open()
+    patience.close()
 
 
 async def test_a_rebuild_in_the_middle_says_nothing_again(world: World, server: SmtpServer) -> None:
@@ -187,6 +225,26 @@ async def test_a_lease_left_by_a_dead_sender_waits_for_what_that_may_have_said(
             await until("the living one takes over", lambda: world.owners().get("left") != "dead")
             world.working.set()
             await until("no lease stays", lambda: not world.owners())
+
+
+async def test_a_lease_outlasts_a_worker_that_is_behind(world: World, server: SmtpServer) -> None:
+    """The result is on the log and the rows do not know it for longer than a lease: nobody sends again."""
+    short = {"lease_s": 2.4, "attempt_s": 0.3}
+    async with world.worker(), world.sender(server, **short), world.sender(server, **short):
+        server.rcpt_script = ["hang"]
+        await world.request("one")
+        await until("a sender is at work", lambda: server.seen_rcpt == 1)
+        world.working.clear()
+        server.release.set()
+        await until("it is sent", lambda: sent(world, 1))
+        with no_more(server.mails):
+            later = (await world.request("two")).timestamp + 4_000
+            await until("the lease would be over", lambda: _log_time(world, later))
+            assert set(world.owners()) == {"one"}
+            server.rcpt_script = ["550 nobody"]  # so that two is no mail
+            world.working.set()
+            await until("no lease stays", lambda: not world.owners())
+    assert len([e for e in await world.results(DeliverySent) if e.delivery_id == "one"]) == 1
 
 
 async def test_what_a_dead_sender_never_began_is_sent_by_the_next(world: World, server: SmtpServer) -> None:
