@@ -79,7 +79,10 @@ def _fill(
     """Fetch more where nothing is buffered; rest where enough is."""
     full = {s for s, q in waiting.items() if len(q) >= BUFFERED}
     consumer.pause(*full)
-    consumer.resume(*(set(waiting) - full))
+    for spot in consumer.paused() - full:
+        # A pause drops what was fetched and not yet handed out, and the client would go on after it.
+        consumer.seek(spot, consumer.position(spot))
+        consumer.resume(spot)
     for spot, messages in consumer.poll(timeout_ms=500).items():
         waiting[spot].extend(to_record(catalogue, m) for m in messages)
     unread.difference_update({s for s in unread if consumer.position(s) >= ends[s]})

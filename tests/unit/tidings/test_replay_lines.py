@@ -1,12 +1,13 @@
 """How `tidings replay` shows events, and whom they concern."""
 
 import json
+from typing import Any
 
 from tidings.cli.replay import as_line, as_members, concerns
 from topics.events import EntityChanged, Event, Lane, NoticeMarked, NoticeRequested, Record
 from topics.fetch import Broken
 
-HEAD = {"event_id": "e1", "producer": "test", "occurred_at": 1}
+HEAD: dict[str, Any] = {"event_id": "e1", "producer": "test", "occurred_at": 1}
 
 
 def placed(event: Event | None, key: str = "17") -> Record:

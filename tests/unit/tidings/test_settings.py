@@ -53,13 +53,13 @@ def test_durations_are_seconds_or_texts(monkeypatch: pytest.MonkeyPatch, given: 
 def test_a_wrong_duration_is_named(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
     monkeypatch.setenv("TIDINGS_FORWARD_AFTER", given)
-    with pytest.raises(SettingsError, match="^TIDINGS_FORWARD_AFTER: a duration is"):
+    with pytest.raises(SettingsError, match=r"^TIDINGS_FORWARD_AFTER: a duration is"):
         read(GatewaySettings)
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDINGS_ENTITY_TYPE", "vm")
-    with pytest.raises(SettingsError, match="TIDINGS_ENTITY_TYPE, which is no .*did you mean TIDINGS_ENTITY_TYPES?"):
+    with pytest.raises(SettingsError, match=r"TIDINGS_ENTITY_TYPE, which is no .*did you mean TIDINGS_ENTITY_TYPES?"):
         read(KafkaSettings)
 
 
@@ -90,16 +90,16 @@ def test_a_broken_file_is_named(alone: Path) -> None:
 
 def test_what_is_missing_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TIDINGS_DATABASE")
-    with pytest.raises(SettingsError, match="^TIDINGS_DATABASE is not set: give an SQLAlchemy URL"):
+    with pytest.raises(SettingsError, match=r"^TIDINGS_DATABASE is not set: give an SQLAlchemy URL"):
         read(WorkerSettings)
 
 
 def test_a_gateway_needs_one_way_to_check_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="^set either TIDINGS_SECRET or TIDINGS_JWKS"):
+    with pytest.raises(SettingsError, match=r"^set either TIDINGS_SECRET or TIDINGS_JWKS"):
         read(GatewaySettings)
     monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
     monkeypatch.setenv("TIDINGS_JWKS", "keys.json")
-    with pytest.raises(SettingsError, match="^set either TIDINGS_SECRET or TIDINGS_JWKS"):
+    with pytest.raises(SettingsError, match=r"^set either TIDINGS_SECRET or TIDINGS_JWKS"):
         read(GatewaySettings)
 
 
@@ -130,5 +130,5 @@ def test_up_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("given", ["a b", "ü", "vm/1", "x" * 101])
 def test_an_entity_type_can_be_part_of_a_topics_name(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("TIDINGS_ENTITY_TYPES", given)
-    with pytest.raises(SettingsError, match="^TIDINGS_ENTITY_TYPES: .* can't be an entity type"):
+    with pytest.raises(SettingsError, match=r"^TIDINGS_ENTITY_TYPES: .* can't be an entity type"):
         read(KafkaSettings)

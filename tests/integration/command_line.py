@@ -1,0 +1,34 @@
+"""Runs `tidings` as people do: as a process, in a directory of its own, with a bare environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TIDINGS = (sys.executable, "-m", "tidings.cli.main")
+ROOT = Path(__file__).parents[2]
+
+
+def bare(**given: str) -> dict[str, str]:
+    """The environment without anything that is for Tidings, and with TIDINGS_<given>."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("TIDINGS_")}
+    return kept | {"PYTHONPATH": str(ROOT)} | {f"TIDINGS_{name.upper()}": value for name, value in given.items()}
+
+
+def tidings(
+    cwd: Path, *arguments: str, given: dict[str, str] | None = None, stdin: str | bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """One command until its end; `given` are settings."""
+    sent = stdin.encode() if isinstance(stdin, str) else stdin
+    told = subprocess.run(
+        [*TIDINGS, *arguments],
+        cwd=cwd,
+        env=bare(**(given or {})),
+        input=sent,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    return subprocess.CompletedProcess(told.args, told.returncode, told.stdout.decode(), told.stderr.decode())
