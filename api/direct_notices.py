@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from api.durations import LONGEST_MS
 from api.lanes import INBOX, resolve
-from api.marks import put
 from api.problems import Problem, over, too_large
 from api.proposals import stamp
 from api.protocol import first_fault
 from api.requests import json_object
+from api.sending import put
 from api.tokens import is_id
 from projections.fan_out import receivers
 from projections.sql.views import recipients

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from api.problems import Problem, over
 from api.protocol import MarkRequest
+from api.sending import put
 from projections.sql.views import notices
 from topics.catalogue import NOTICES
-from topics.events import Event, NoticeMarked
+from topics.events import NoticeMarked
 from topics.ids import new_id
 from topics.partition import partition_of
-from topics.produce import NotOnTheLog, Placed, now_us
+from topics.produce import now_us
 
 if TYPE_CHECKING:
     from api.gateway import Gateway
 
 LATEST_MS = 366 * 86_400_000
-SEND_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,6 @@ async def mark(gateway: Gateway, user: str, asked: MarkRequest) -> Marked:
     )
     placed = await put(gateway, NOTICES, user, event)
     return Marked(placed.partition, placed.offset, done=False)
-
-
-async def put(gateway: Gateway, topic: str, key: str, event: Event) -> Placed:
-    """One event on the log. Problem `log_away`, or `too_large` if the broker will never take it."""
-    try:
-        return await gateway.producer.send(topic, key, event, timeout=SEND_S)
-    except NotOnTheLog as error:
-        if error.final:
-            raise Problem("too_large", "The log takes no record of this size.") from error
-        raise Problem("log_away") from error
 
 
 async def _taken(gateway: Gateway, user: str, cmd: str) -> int | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.etags import etag
-from api.marks import put
 from api.problems import Problem
+from api.sending import put
 from projections.sql.views import proposals
 from topics.catalogue import COMMANDS
 from topics.events import ConfigProposed, RecipientProposed

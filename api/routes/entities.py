@@ -5,6 +5,7 @@ pushes use.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,6 @@ from api.cursors import decode_id, encode_id
 from api.filters import BadFilter, Filter, both, parse
 from api.frames import quoted
 from api.live_entities import LiveEntities
-from api.marks import put
 from api.ndjson import lines, refused
 from api.problems import Problem, too_large
 from api.requests import (
@@ -33,12 +33,13 @@ from api.requests import (
     page_limit,
     path_id,
 )
+from api.sending import begin, landed, put
 from api.tokens import Identity, is_id
 from topics.catalogue import entity_topic
 from topics.events import EntityChanged
 from topics.ids import new_id
 from topics.json_text import compact, members
-from topics.produce import now_us
+from topics.produce import Placed, now_us
 
 OPS = ("created", "updated", "deleted")
 AT_ONCE = 500
@@ -145,20 +146,28 @@ async def _batch(request: Request) -> Response:
     results: list[dict[str, Any]] = []
     reached: dict[int, int] = {}
 
-    async def one(index: int, line: str) -> dict[str, Any]:
+    async def answered(index: int, event: EntityChanged, sent: asyncio.Future[Placed]) -> dict[str, Any]:
         try:
-            change = _change(line, gateway.settings.limits.entity_body)
-            event = _event(request, live.entity_type, change)
-            placed = await put(gateway, topic, change.id, event)
+            placed = await landed(sent)
         except Problem as problem:
             return refused(index, problem)
         reached[placed.partition] = max(reached.get(placed.partition, 0), placed.offset + 1)
         position = gateway.live.token(topic, {placed.partition: placed.offset + 1})
         return {"line": index + 1, "event_id": event.event_id, "position": position}
 
-    for start in range(0, len(given), AT_ONCE):  # tasks begin in order, and the producer keeps the order of one key
-        part = enumerate(given[start : start + AT_ONCE], start)
-        results += await asyncio.gather(*(one(index, line) for index, line in part))
+    async def at_once(problem: dict[str, Any]) -> dict[str, Any]:
+        return problem
+
+    for start in range(0, len(given), AT_ONCE):
+        waiting: list[Coroutine[Any, Any, dict[str, Any]]] = []
+        for index, line in enumerate(given[start : start + AT_ONCE], start):
+            try:
+                change = _change(line, gateway.settings.limits.entity_body)
+                event = _event(request, live.entity_type, change)
+                waiting.append(answered(index, event, await begin(gateway, topic, change.id, event)))
+            except Problem as problem:
+                waiting.append(at_once(refused(index, problem)))
+        results += await asyncio.gather(*waiting)
     wrong = sum("error" in r for r in results)
     answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
     if reached:

@@ -14,7 +14,7 @@ from api import direct_notices
 from api.cursors import decode_cursor, encode_cursor
 from api.frames import quoted
 from api.gateway import Gateway
-from api.marks import mark, put
+from api.marks import mark
 from api.ndjson import items, lines, refused
 from api.notice_json import notice_text
 from api.preferences import Preferences
@@ -33,6 +33,7 @@ from api.requests import (
     page_limit,
     path_id,
 )
+from api.sending import put
 from api.tokens import is_id
 from projections.sql.views import notices, positions
 from projections.sql.views.notices import STATES, Cursor

@@ -16,7 +16,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from api.server import Server
-from api.settings import GatewaySettings, Limits
+from api.settings import GatewaySettings
 from api.tokens import sign
 from projections.sql.store import Store
 from streams.worker import WorkerSettings, run
@@ -80,21 +80,23 @@ class Door:
 
     async def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - a condition that nobody signals
                 await asyncio.sleep(0.01)
 
     def token(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> str:
         return sign(SECRET, user, scopes, ttl_s=more.pop("ttl_s", 600), **more)
 
     @asynccontextmanager
-    async def http(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def http(
+        self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"authorization": f"Bearer {self.token(user, scopes, **more)}"}
         async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30) as client:
             yield client
 
     @asynccontextmanager
     async def socket(self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any) -> AsyncIterator[Talk]:
-        async with websockets.connect(self.base.replace("http", "ws") + "/v1/ws", max_size=None) as ws:
+        async with websockets.connect(self.base.replace("http", "ws") + "/v1/ws", max_size=None, max_queue=None) as ws:
             talk = Talk(ws)
             await talk.ask(auth={"token": self.token(user, scopes, **more)})
             yield talk
