@@ -39,4 +39,5 @@ class AlertWatcher(threading.Thread):
         except Exception:
             log.exception("a bug in the wrapper; the program is started again alert=%s", self._alert)
         finally:
+            self._child.close_stdout()
             self._session.ended.set()

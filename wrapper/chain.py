@@ -39,6 +39,7 @@ class Fold:
     positions: dict[Spot, int] | None = None
     now: int = 0
     state: str | None = None
+    _crowd: int = field(default=1000, repr=False, compare=False)
 
     def copy(self) -> Fold:
         """Changing the copy leaves this one as it is."""
@@ -63,6 +64,9 @@ class Fold:
                 self.open.pop(effect.key, None)
             case "event":
                 self.events[effect.key] = effect.now
+                if len(self.events) > self._crowd:
+                    self.forget()
+                    self._crowd = 2 * len(self.events) + 1000
 
     def remembers(self, key: str, now: int) -> bool:
         """Whether the event notice `key` was said within the last 30 days of log time."""

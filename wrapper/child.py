@@ -83,6 +83,11 @@ class Child:
         for thread in self._threads:
             thread.start()
 
+    def close_stdout(self) -> None:
+        """By the thread that reads it."""
+        assert self.process.stdout  # noqa: S101
+        self.process.stdout.close()
+
     def write(self, lines: list[bytes]) -> None:
         """Queue lines for stdin; never blocks."""
         if lines:
@@ -113,8 +118,6 @@ class Child:
         self.close_stdin()
         for thread in self._threads:
             thread.join(timeout=5)
-        assert self.process.stdout  # noqa: S101
-        self.process.stdout.close()
         return code
 
     def _write(self) -> None:

@@ -118,8 +118,8 @@ class NotifyWatcher(threading.Thread):
                             return
 
     def _await_config(self, reader: Reader) -> None:
-        """Until a config changes that is, or may have been, this alert's."""
-        reader.follow(reader.ends(reader.spots([ALERT_CONFIGS])))
+        """Until a config changes that is, or may have been, this alert's; from where the run has read to."""
+        reader.follow({s: reader.position(s) for s in reader.spots([ALERT_CONFIGS])})
         while not self._setting.ending.is_set():
             for record in reader.poll(FETCH_WAIT_MS):
                 event = record.event if isinstance(record, Record) else None

@@ -37,6 +37,7 @@ class Session:
         self._name, self._numbers = setting.alert.name, setting.numbers
         self._lock = threading.Lock()
         self._send_failed = threading.Event()
+        self._flush = False
         self._rejects: deque[float] = deque()
         self._strays: deque[float] = deque()
         self._head, self._head_since = 0, time.monotonic()
@@ -115,7 +116,8 @@ class Session:
     def commit_now(self) -> None:
         """What was acknowledged goes to the log, silent or not."""
         with self._lock:
-            self._pump(now=True)
+            self._flush = True
+            self._pump()
 
     # -------------------------------------------------------------- questions
     @property
@@ -154,9 +156,9 @@ class Session:
         return len(self._rejects) > REJECTS_PER_MINUTE
 
     # -------------------------------------------------------------- inside the lock
-    def _pump(self, *, now: bool = False) -> None:
+    def _pump(self) -> None:
         self._child.write(self._talk.lines())
-        for sealed in self._talk.commit(time.monotonic(), now=now):
+        for sealed in self._talk.commit(time.monotonic(), now=self._flush):
             self._setting.outbound.commit(self._name, sealed.data, self._send_failed.set)
         head = self._talk.undone[0].seq if self._talk.undone else 0
         if head != self._head:
