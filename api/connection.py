@@ -32,7 +32,10 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class Subscription(Protocol):
-    """Something that a connection watches."""
+    """Something that a connection watches; `answered`: the client has had at least the beginning of its answer."""
+
+    task: asyncio.Task[None] | None
+    answered: bool
 
     def stop(self) -> None:
         """Watch no longer."""

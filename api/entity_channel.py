@@ -56,6 +56,7 @@ class EntitySubscription:
         self._topic = entity_topic(live.entity_type)
         self.watcher = Watcher(connection.write, connection.cut_off, wanted, gateway.settings.limits.held_frames)
         self.task: asyncio.Task[None] | None = None
+        self.answered = False
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -157,6 +158,7 @@ class EntitySubscription:
         return known[spot] if known is not None and spot in known else self._live.before(*spot)
 
     def _answer(self, members: str) -> None:
+        self.answered = True
         self._connection.write(answer_text(self._request_id, members))
 
 

@@ -24,13 +24,13 @@ from projections.sql.schema import STAMP
 from projections.sql.store import Store, generation
 from projections.sql.views import entities, positions
 from projections.sql.views.entities import EntityRow
-from topics.catalogue import ALERT_CONFIGS, COMMANDS, NOTICE_REQUESTS, NOTICES, RECIPIENTS, entity_topic
+from topics.catalogue import ALERT_CONFIGS, COMMANDS, NOTICE_REQUESTS, NOTICES, RECIPIENTS, SCHEMAS, entity_topic
 from topics.events import Record
 from topics.fetch import Broken, Spot
-from topics.produce import Producer
+from topics.produce import NotOnTheLog, Producer
 
 log = logging.getLogger(__name__)
-WRITTEN = (NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
+WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
 STAGGER_S = 2.0
 PLEASE_RESTART = 3
 
@@ -52,6 +52,7 @@ class Gateway:
         self.producer = Producer(settings.cluster, settings.catalogue, "gateway")
         self.connections: set[Connection] = set()
         self.draining = False
+        self.writable = asyncio.Event()
         self._begun = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
@@ -60,7 +61,7 @@ class Gateway:
         """Begin to follow the log in the background; requests are answered from now on, some with `not_ready`."""
         if self.settings.metrics_port is not None:
             self.metrics.serve(self.settings.metrics_port)
-        self._reader = asyncio.create_task(self._run())
+        self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._forget))
         self._reader.add_done_callback(_must_not_end)
 
     async def stop(self) -> None:
@@ -109,18 +110,19 @@ class Gateway:
         return missing
 
     # ---- following the log
-    async def _run(self) -> None:
-        while True:
+    async def _open_for_writing(self) -> None:
+        """Nothing is written before the log is opened: the first record of a partition is its TopicOpened."""
+        while not self.writable.is_set():
             try:
                 await self.producer.start()
-                break
-            except KafkaError as error:
+                self.writable.set()
+            except (KafkaError, NotOnTheLog) as error:
                 log.warning("waiting for the log error=%s", type(error).__name__)
                 await asyncio.sleep(1)
-        await self.live.run(self._begin, self._take, self._forget)
 
     async def _begin(self) -> dict[Spot, int]:
         """Entities and positions of one transaction; rows of another log are waited for. `notices` begin at the end."""
+        await self._open_for_writing()
         pause = 0.1
         while True:
             loaded = await self.database.read(self._rows)

@@ -37,6 +37,7 @@ class InboxSubscription:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
         self.watcher = Watcher(connection.write, connection.cut_off, None, gateway.settings.limits.held_frames)
         self.task: asyncio.Task[None] | None = None
+        self.answered = False
         self._inbox: UserInbox | None = None
 
     def stop(self) -> None:
@@ -78,6 +79,7 @@ class InboxSubscription:
         return position.next[inbox.partition]
 
     def _answer(self, members: str) -> None:
+        self.answered = True
         self._connection.write(answer_text(self._request_id, members))
 
 

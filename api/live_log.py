@@ -105,7 +105,6 @@ class LiveLog:
             except (KafkaError, AnotherLog, Problem) as error:
                 log.warning("live reader begins anew error=%s", type(error).__name__)
             self.caught_up = False
-            self._epochs, self.opened, self.positions = {}, {}, {}
             forget()
             await asyncio.sleep(1)
 
@@ -152,18 +151,20 @@ class LiveLog:
             log.info("live reader caught up partitions=%d", len(self._noted))
 
     async def _epoch(self, reader: LogReader) -> dict[Spot, str]:
-        """The log's epoch, once all topics are there and opened."""
+        """The log's epoch, once all topics are there and opened; "" where the beginning is kept no longer."""
         while True:
             spots = reader.spots(self.known)
             try:
                 async with asyncio.timeout(20):
+                    starts = await reader.starts(spots)
                     found = await reader.epoch(spots)
-            except TimeoutError:
-                found = {}
-            if found and all(found.values()):
-                return found
-            missing = sorted({s.topic for s in spots if not found.get(s)})
-            log.warning("waiting for topics to be opened missing=%s", ",".join(missing))
+            except (TimeoutError, KafkaError) as error:
+                log.warning("waiting for topics error=%s", type(error).__name__)
+            else:
+                missing = sorted({s.topic for s in spots if not found[s] and starts[s] == 0})
+                if not missing:
+                    return found
+                log.warning("waiting for topics to be opened missing=%s", ",".join(missing))
             await asyncio.sleep(1)
 
     async def _watch(self) -> None:
@@ -176,5 +177,5 @@ class LiveLog:
             except (KafkaError, TimeoutError) as error:
                 log.warning("the log's epoch could not be checked error=%s", type(error).__name__)
                 continue
-            if found != self.opened:
+            if any(i and self.opened.get(s) and i != self.opened[s] for s, i in found.items()):
                 raise AnotherLog

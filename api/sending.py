@@ -26,6 +26,7 @@ async def begin(gateway: Gateway, topic: str, key: str, event: Event) -> asyncio
     """Hand it to the producer, which keeps the order of these calls. Problem `log_away`."""
     try:
         async with asyncio.timeout(SEND_S):
+            await gateway.writable.wait()
             return await gateway.producer.enqueue(topic, key, event)
     except (TimeoutError, KafkaError) as error:
         raise Problem("log_away") from error

@@ -26,7 +26,7 @@ class Server:
     def __init__(self, settings: GatewaySettings) -> None:
         app = create_app(settings)
         self.gateway: Gateway = app.state.gateway
-        self._socket = _bound(settings.host, settings.port)
+        self._socket = _bound(settings.host, settings.port, shared=settings.reuse_port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
@@ -100,12 +100,14 @@ def run(settings: GatewaySettings, started: Callable[[int], None] | None = None)
         runner.run(serve(settings, started))
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket; several gateways may share the port."""
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A listening socket; `shared`: other gateways may listen on the port too."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
         found.listen(2048)
     except OSError:

@@ -41,6 +41,7 @@ class Limits:
     filter_nodes: int = 64
     resume: int = 50_000  # records that an entity channel goes back
     history_bytes: int = 64 * 1024 * KIB  # superseded versions kept in memory per entity type
+    connections: int = 20_000  # WebSocket connections of one process
     wait: float = 5  # for the read model to have a write, for `at_least`
     auth: float = 10  # until the first frame has to authenticate
 
@@ -62,6 +63,7 @@ class GatewaySettings:
     database: str
     host: str = "127.0.0.1"
     port: int = 8080
+    reuse_port: bool = False  # several gateways on one port
     metrics_port: int | None = None
     secret: str | None = field(default=None, repr=False)
     jwks: Path | None = None

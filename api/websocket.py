@@ -31,7 +31,8 @@ BAD_FRAMES = 20
 async def websocket(socket: WebSocket) -> None:
     """The endpoint."""
     gateway: Gateway = socket.app.state.gateway
-    if gateway.draining or not _welcome(gateway, socket):
+    full = len(gateway.connections) >= gateway.settings.limits.connections
+    if gateway.draining or full or not _welcome(gateway, socket):
         await socket.close()
         return
     token, subprotocol = _offered(socket)
@@ -166,9 +167,13 @@ class Talk:
         if task.cancelled() or (error := task.exception()) is None:
             return
         subscription = self._connection.subscriptions.get(channel)
-        if subscription is not None and getattr(subscription, "task", None) is task:
+        broken_off = subscription is not None and subscription.task is task and subscription.answered
+        if subscription is not None and subscription.task is task:
             self._connection.subscriptions.pop(channel).stop()
-        if isinstance(error, Problem):
+        if broken_off:  # half an answer can't be taken back: the client comes again with its last position
+            log.warning("subscription broken off channel=%s error=%s", channel.partition("/")[0], type(error).__name__)
+            self._connection.close(4503, "broken off; come back")
+        elif isinstance(error, Problem):
             self._refuse(request_id, error)
         else:
             log.error(

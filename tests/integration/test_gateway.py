@@ -9,8 +9,9 @@ import httpx
 import pytest
 import websockets
 
+from api.server import Server
 from api.settings import Limits
-from tests.integration.gateway_world import ALL, Site
+from tests.integration.gateway_world import ALL, Door, Site
 
 
 @pytest.fixture
@@ -288,3 +289,27 @@ async def test_at_its_end_clients_are_sent_away_with_a_code_that_says_come_back(
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4501
         await ending
+
+
+async def test_a_gateway_that_starts_first_waits_for_topics_and_rows(
+    kafka: str, namespace: str, tmp_path: Path
+) -> None:
+    site = Site(kafka, namespace, tmp_path)
+    server = Server(site.settings())
+    serving = asyncio.create_task(server.serve())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+        await site.make()
+        door = Door(server)
+        await door.until(lambda: server.gateway.ready, 60)
+        waiting = (await client.get("/readyz")).json()
+        assert waiting == {
+            "ready": False,
+            "waiting_for": ["rows of notices", "rows of entities.vm", "rows of entities.task"],
+        }
+        async with site.working(), asyncio.timeout(30):
+            while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - nobody signals it
+                await asyncio.sleep(0.02)
+    await server.stop()
+    await serving

@@ -198,6 +198,25 @@ async def test_preferences_are_kept_and_a_default_notice_goes_where_its_reader_c
         assert len(ended["event"]["ids"]) == 1
 
 
+async def test_postgresql_answers_as_sqlite_does(kafka: str, namespace: str, tmp_path: Path, postgres: str) -> None:
+    site = Site(kafka, namespace, tmp_path, postgres)
+    await site.make()
+    async with site.working(), site.gateway() as door, door.http() as http, door.socket() as client:
+        assert (await http.put("/v1/recipients/u1", json={"name": "Ann"})).status_code == 201
+        made = await http.post("/v1/alert-configs", json={"name": "x", "metric": 1, "channel": {"inbox": ["u1"]}})
+        assert made.status_code == 201
+        assert (await http.get("/v1/alert-configs", params={"name": "x"})).json()["items"][0]["version"] == 1
+        await client.ask(subscribe={"channel": "inbox"})
+        sent = await send(http, title="50% Größe")
+        assert (await client.push())["counts"] == {"unread": 1, "unseen": 1}
+        query = {"q": "50% GRÖ".lower(), "at_least": sent["position"]}
+        found = (await http.get("/v1/notices", params=query)).json()
+        assert [n["id"] for n in found["items"]] == [sent["ids"]["u1"]]
+        marked = await http.post("/v1/notices/mark", json={"ids": [sent["ids"]["u1"]], "as": "read"})
+        assert marked.status_code == 200
+        assert (await http.get("/v1/notices/counts")).json()["unread"] == 0
+
+
 async def test_a_snooze_returns_and_says_so(site: Site) -> None:
     async with site.gateway() as door, door.http() as http, door.socket() as client:
         await client.ask(subscribe={"channel": "inbox"})
