@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
 
 TIDINGS = (sys.executable, "-m", "tidings.cli.main")
 ROOT = Path(__file__).parents[2]
@@ -32,3 +39,13 @@ def tidings(
         check=False,
     )
     return subprocess.CompletedProcess(told.args, told.returncode, told.stdout.decode(), told.stderr.decode())
+
+
+def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """The first true answer of `condition`; fails when the time is over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"{what} did not come within {seconds:g} s")

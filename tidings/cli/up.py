@@ -12,7 +12,7 @@ from tidings.cli.failures import Failed, in_one_line
 @click.command()
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("data"),
     show_default=True,
     help="Where everything is kept.",
