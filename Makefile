@@ -25,7 +25,7 @@ up: $(RUN_READY) $(JARS_READY) ## run everything on this machine (ARGS="--port 8
 	@exec $(BIN)/tidings up $(ARGS)
 
 test: setup ## set up everything, then lint, types, import contracts and every test
-	@scripts/prerequisites browser
+	@scripts/prerequisites test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
 

@@ -45,10 +45,10 @@ class Given(PydanticBaseSettingsSource):
 
 
 def from_environment(environment: Mapping[str, str], known: frozenset[str]) -> dict[str, str]:
-    """TIDINGS_KAFKA → kafka. SettingsError for a name that nobody knows."""
+    """TIDINGS_KAFKA → kafka; an empty one is as good as none. SettingsError for a name that nobody knows."""
     given = {n.removeprefix(PREFIX).lower(): v for n, v in environment.items() if n.startswith(PREFIX)}
     refuse_unknown(given, known, shown=lambda name: PREFIX + name.upper(), place="the environment")
-    return given
+    return {name: value for name, value in given.items() if value}
 
 
 def from_file(path: Path, known: frozenset[str]) -> dict[str, Any]:

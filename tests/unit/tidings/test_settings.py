@@ -49,7 +49,7 @@ def test_durations_are_seconds_or_texts(monkeypatch: pytest.MonkeyPatch, given: 
     assert read(GatewaySettings).forward_after == meant
 
 
-@pytest.mark.parametrize("given", ["soon", "-5m", "5 m", "1e3", ""])
+@pytest.mark.parametrize("given", ["soon", "-5m", "5 m", "1e3"])
 def test_a_wrong_duration_is_named(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
     monkeypatch.setenv("TIDINGS_FORWARD_AFTER", given)
@@ -118,6 +118,12 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as refused:
         read(GatewaySettings)
     assert "hush" not in str(refused.value)
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_SMTP", "")
+    monkeypatch.setenv("TIDINGS_PARTITIONS", "")
+    assert (read(SenderSettings).smtp, read(SenderSettings).partitions) == (None, 4)
 
 
 def test_up_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
