@@ -1,4 +1,5 @@
-"""Reading the log with kafka-python-ng: one consumer that follows, and one that only asks for ends.
+"""Reading the log with kafka-python-ng: one consumer that follows with long polls, and one that opens runs and then
+asks for ends.
 
 Two, because a broker answers one request at a time on a connection: a question would wait behind the long poll. Every
 poll takes all that was fetched, since a partition with a rest would be left out of the next long poll and its news
@@ -21,6 +22,8 @@ from topics.events import Record, SchemaPublished
 from topics.fetch import Broken, Spot, to_record
 
 FETCH_WAIT_MS = 250
+OPENING_WAIT_MS = 10  # while a run is opened, what is read changes often, and each change waits for the last poll
+RETRY_MS = 20  # a newly followed topic asks for its leader this often
 FETCH_BYTES = 8 * 1024 * 1024
 ALL = 1_000_000
 
@@ -44,13 +47,14 @@ class Reader:
     def __init__(self, cluster: Cluster, catalogue: Catalogue, alert: str, stop: Flag) -> None:
         self._cluster, self._catalogue, self._alert, self._stop = cluster, catalogue, alert, stop
         self._chains = catalogue.physical(NOTICE_REQUESTS)
-        self._consumer = self._connect()
-        self._asker = self._connect()
+        self._live = self._connect(FETCH_WAIT_MS)
+        self._asker = self._connect(OPENING_WAIT_MS)
+        self._consumer = self._asker
         self._spots: dict[TopicPartition, Spot] = {}
 
     def close(self) -> None:
         """Leave nothing connected."""
-        self._consumer.close(autocommit=False)
+        self._live.close(autocommit=False)
         self._asker.close(autocommit=False)
 
     def spots(self, topics: Iterable[str]) -> list[Spot]:
@@ -68,8 +72,9 @@ class Reader:
         names = {self._name(s): s for s in spots}
         return {names[name]: start for name, start in self._asker.beginning_offsets(list(names)).items()}
 
-    def follow(self, positions: dict[Spot, int]) -> None:
-        """Read exactly these partitions from these offsets on."""
+    def follow(self, positions: dict[Spot, int], *, live: bool = False) -> None:
+        """Read exactly these partitions from these offsets on; `live`: for good, with long polls."""
+        self._consumer = self._live if live else self._asker
         self._spots = {self._name(s): s for s in positions}
         self._consumer.assign(list(self._spots))
         for name, spot in self._spots.items():
@@ -143,16 +148,17 @@ class Reader:
     def _name(self, spot: Spot) -> TopicPartition:
         return TopicPartition(self._catalogue.physical(spot.topic), spot.partition)
 
-    def _connect(self) -> KafkaConsumer:
+    def _connect(self, wait_ms: int) -> KafkaConsumer:
         return KafkaConsumer(
             **self._cluster.for_kafka_python(),
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=wait_ms,
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=REQUEST_BYTES,
             request_timeout_ms=20_000,
             metadata_max_age_ms=30_000,
+            retry_backoff_ms=RETRY_MS,
         )
 
 

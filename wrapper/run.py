@@ -32,7 +32,7 @@ from wrapper.world import Change
 CHECKPOINT_RECORDS = 1000
 CHECKPOINT_S = 60.0
 RESTING_MS = 10.0  # while partitions rest, how soon to see whether they may be read again
-ENDING_MS = 20.0
+SOON_MS = 20.0  # at the beginning and the end of a run, where something else than Kafka is waited for
 FLUSH_S = 10.0
 EXIT_S = 1.0  # from the end of its stdout to its own
 WAIT_FOR_CONFIG = 78
@@ -73,7 +73,7 @@ class Run:
         self._watcher = AlertWatcher(self._name, child, self._session)
         self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
         self._warned = False
-        reader.follow(opened.follow)
+        reader.follow(opened.follow, live=True)
 
     def until_over(self) -> Over:
         """Run it; how it ended."""
@@ -93,7 +93,7 @@ class Run:
     def _turn(self) -> None:
         """A horizon if it is of use, and one poll."""
         reader, session, clock = self._reader, self._session, self._setting.clock
-        timeout = RESTING_MS if reader.resting else FETCH_WAIT_MS
+        timeout = RESTING_MS if reader.resting else FETCH_WAIT_MS if session.ready else SOON_MS
         wait = session.wait_ms(clock.now())
         if wait == 0:
             self._horizon(clock.now())
@@ -195,7 +195,7 @@ class Run:
     def _read_until(self, done: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
         while not done() and time.monotonic() < until:
-            self._read(ENDING_MS)
+            self._read(SOON_MS)
             self._session.beat()
 
     # -------------------------------------------------------------- records

@@ -133,7 +133,7 @@ class SimReader(Reader):
     def starts(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         return dict.fromkeys(spots, 0)
 
-    def follow(self, positions: dict[Spot, int]) -> None:
+    def follow(self, positions: dict[Spot, int], *, live: bool = False) -> None:
         self._positions, self._resting = dict(positions), set()
 
     def poll(self, timeout_ms: float) -> Iterator[Record]:
