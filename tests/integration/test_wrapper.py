@@ -122,7 +122,7 @@ def test_a_notice_reaches_nobody_whom_the_config_does_not_name(world: World, tmp
 def test_bad_lines_and_errors_are_told_to_people(world: World, tmp_path: Path) -> None:
     world.config("c1", "narrow", "1")
     assert world.wrapper(alert_file(tmp_path, ("narrow", "narrow.py", NARROWING))).ready.wait(20)
-    reports, dead = world.reports(), world.dead_letters()
+    reports, dead = world.reports(), world.view("dead-letters")
     world.host("web", {})
     reports.until(lambda: len(reports.of("narrow", "rejected")) == 2 and bool(reports.of("narrow", "error")))
     assert {r["reason"] for r in reports.of("narrow", "rejected")} == {"bad_json", "unknown_config"}
@@ -136,7 +136,7 @@ def test_bad_lines_and_errors_are_told_to_people(world: World, tmp_path: Path) -
 def test_an_unreadable_record_is_put_aside_and_the_next_one_counts(world: World) -> None:
     world.config("c1", "overuse", '{"field": "cpu", "high": 90}')
     assert world.wrapper(EXAMPLES / "alerts.toml").ready.wait(20)
-    chain, dead = world.chain("overuse"), world.dead_letters()
+    chain, dead = world.chain("overuse"), world.view("dead-letters")
     world.put("entities.host", "web", b"no event of ours").get(timeout=10)
     world.host("web", {"cpu": 99})
     chain.until(lambda: bool(chain.effects))

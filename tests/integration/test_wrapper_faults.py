@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.wrapper_world import EXAMPLES, FAST, ChainView, ReportView, World, alert_file, alive
+from topics.events import Record
+from topics.fetch import to_record
+from wrapper.checkpoint import Checkpoints
 
 PORTION, HOSTS, KILLS = 100, 7, 6
 
@@ -157,6 +160,51 @@ def test_a_second_wrapper_takes_over_and_the_first_stands_by(world: World) -> No
     world.host("a", {"cpu": 99})
     chain.until(lambda: len(chain.effects) == 4)  # the first has taken it back
     assert first.stop() == 0
+
+
+def test_after_a_gap_the_program_is_told_the_world_of_now_and_orphans_end(world: World, tmp_path: Path) -> None:
+    world.config("c1", "overuse", '{"field": "cpu", "high": 90}')
+    file = _overuse_only(tmp_path)
+    first = world.wrapper(file)
+    assert first.ready.wait(20)
+    chain = world.chain("overuse")
+    for host in ("a", "b"):
+        world.host(host, {"cpu": 99}).get(timeout=10)
+    chain.until(lambda: len(chain.effects) == 2)
+    assert first.stop() == 0
+    world.host("a", None).get(timeout=10)
+    world.host("c", {"cpu": 99}).get(timeout=10)
+    world.catalogue = replace(world.catalogue, entity_lag_ms=0)  # so old that compaction may have been there
+    assert world.wrapper(file).ready.wait(20)
+    chain.until(lambda: len(chain.effects) == 4)
+    assert sorted(chain.said()[2:]) == [("raise", "c1/host/c"), ("resolve", "c1/host/a")]
+    assert sorted(chain.chain.fold.open) == ["c1/host/b", "c1/host/c"]
+
+
+def test_a_start_reads_the_chain_on_from_the_newest_checkpoint(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wrapper.run.CHECKPOINT_RECORDS", 2)
+    world.config("c1", "overuse", '{"field": "cpu", "high": 90}')
+    file, chain = _overuse_only(tmp_path), world.chain("overuse")
+    first = world.wrapper(file)
+    assert first.ready.wait(20)
+    for count, cpu in enumerate((99, 1, 99, 1, 99), 1):
+        world.host("a", {"cpu": cpu})
+        chain.until(lambda count=count: len(chain.effects) == count)  # type: ignore[misc]
+    assert first.stop() == 0
+    found = Checkpoints("overuse", 0)
+    view = world.view("alert-checkpoints")
+    view.until(lambda: len(view.messages) > 1)
+    for message in view.messages:
+        record = to_record(world.catalogue, message)
+        assert isinstance(record, Record)
+        found.take(record)
+    assert found.chain(10**9).number >= 2
+    assert world.wrapper(file).ready.wait(20)
+    world.host("a", {"cpu": 1})
+    chain.until(lambda: len(chain.effects) == 6)
+    assert chain.said() == [("raise", "c1/host/a"), ("resolve", "c1/host/a")] * 3
 
 
 BAD = {

@@ -16,7 +16,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from topics import provision
-from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, DEAD_LETTERS, NOTICE_REQUESTS, Catalogue
+from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, NOTICE_REQUESTS, Catalogue
 from topics.cluster import Cluster
 from topics.codec import decode, encode
 from topics.events import AlertConfigDeleted, AlertConfigured, AlertReported, Effect, EntityChanged, Event, Lane, Record
@@ -170,8 +170,8 @@ class World:
         self._closing.append(view.close)
         return view
 
-    def dead_letters(self) -> LogView:
-        view = LogView(self.cluster, self.catalogue, DEAD_LETTERS)
+    def view(self, topic: str) -> LogView:
+        view = LogView(self.cluster, self.catalogue, topic)
         self._closing.append(view.close)
         return view
 
