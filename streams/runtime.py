@@ -1,7 +1,8 @@
 """Faust as the consumer runtime: membership, assignment and flow; everything else (positions, rows, output) is ours.
 
-Private API of a pinned Faust is used in two places, each with a test: the consumer seeks to the positions in SQL
-instead of the group's commits, and the table manager (there are no tables) starts without its fixed sleep of a second.
+Private API of a pinned Faust is used in three places, each with a test: the consumer seeks to the positions in SQL
+instead of the group's commits, the table manager (there are no tables) starts without its fixed sleep of a second, and
+no directories are made for tables.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
             await self._update_channels()
             await self.recovery.start()
 
-    app = faust.App(
+    class FilelessApp(faust.App):
+        def _create_directories(self) -> None:
+            """There are no tables to keep in files, and the working directory is not ours."""
+
+    app = FilelessApp(
         name,
         broker=[f"kafka://{host}" for host in cluster.bootstrap.split(",")],
         broker_credentials=_credentials(cluster),

@@ -130,6 +130,7 @@ def test_one_command_then_kill_9_then_again_then_ctrl_c(tmp_path: Path) -> None:
         assert alive == []
         assert not (tmp_path / "data" / "up.json").exists()
         assert "Traceback" not in (tmp_path / "err.txt").read_text()
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data", "err.txt"]  # nothing is left elsewhere
 
 
 @pytest.mark.timeout(240)
