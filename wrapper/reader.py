@@ -98,9 +98,11 @@ class Reader:
         self._consumer.pause(*(self._name(s) for s in spots if s in followed))
 
     def resume(self, spots: Iterable[Spot]) -> None:
-        """Fetch from these again."""
+        """Fetch from these again, from where we are: after a pause the client may go on behind what it had unpacked."""
         paused = self._consumer.paused()
-        self._consumer.resume(*(n for s in spots if (n := self._name(s)) in paused))
+        for name in (n for s in spots if (n := self._name(s)) in paused):
+            self._consumer.seek(name, self._consumer.position(name))
+            self._consumer.resume(name)
 
     @property
     def resting(self) -> bool:
