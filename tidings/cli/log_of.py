@@ -25,16 +25,19 @@ def data_option(command: F) -> F:
 
 def kafka_settings(data: Path) -> KafkaSettings:
     """The log's settings. SettingsError."""
-    from tidings.settings import KafkaSettings, UpSettings, read  # noqa: PLC0415 - pydantic takes its time
+    from tidings.settings import KafkaSettings, read  # noqa: PLC0415 - pydantic takes its time
 
-    if read(UpSettings).kafka is None and (running := running_at(data)):
-        return read(
-            KafkaSettings,
-            kafka=running.bootstrap,
-            entity_types=tuple(running.entity_types),
-            partitions=running.partitions,
-        )
-    return read(KafkaSettings)
+    return read(KafkaSettings, **found_at(data))
+
+
+def found_at(data: Path) -> dict[str, Any]:
+    """What a `tidings up` on `data` says about its log; nothing where the settings name one. SettingsError."""
+    from tidings.settings import UpSettings, read  # noqa: PLC0415 - pydantic takes its time
+
+    if read(UpSettings).kafka is not None or (running := running_at(data)) is None:
+        return {}
+    types = tuple(running.entity_types)
+    return {"kafka": running.bootstrap, "entity_types": types, "partitions": running.partitions}
 
 
 def running_at(data: Path) -> Running | None:

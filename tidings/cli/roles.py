@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from tidings.cli.failures import in_one_line
+from tidings.cli.log_of import data_option, found_at
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,11 +72,12 @@ def sender(log_level: str, parent: int | None) -> int:
 @click.command()
 @_role
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def wrapper(log_level: str, parent: int | None, files: tuple[Path, ...]) -> int:
+@data_option
+def wrapper(log_level: str, parent: int | None, files: tuple[Path, ...], data: Path) -> int:
     """Run the alert programs named in FILES."""
     with in_one_line():
         _begin("wrapper", log_level, parent)
         from tidings.roles.wrapper import main  # noqa: PLC0415
         from tidings.settings import WrapperSettings, read  # noqa: PLC0415
 
-        return main(read(WrapperSettings), files)
+        return main(read(WrapperSettings, **found_at(data)), files)

@@ -6,10 +6,12 @@ It speaks to the gateway as any backend would, over HTTP with a token of its own
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
 from typing import Any
+from urllib.parse import quote
 
 from sender.sink import SmtpSink
 from tidings.demo.hooks import Hooks
@@ -19,6 +21,7 @@ from tidings.gateway_client import GatewayClient, Refused, Unreachable
 from tidings.installation import Installation
 
 EVERY_S = 1.0
+log = logging.getLogger(__name__)
 STOP_S = 2.0
 
 
@@ -53,12 +56,14 @@ class Demo:
 
     def _run(self) -> None:
         host = Host()
-        while not self._stopping.wait(EVERY_S):
+        while not self._stopping.is_set():
             try:
-                self._client.call("PUT", f"/v1/entities/{ENTITY_TYPE}/{host_id()}", host.sample())
                 self._seed.sow(self._client)
-            except (Refused, Unreachable):
-                continue  # the gateway is starting again, or behind: the next second is another chance
+                self._client.call("PUT", f"/v1/entities/{ENTITY_TYPE}/{quote(host_id())}", host.sample())
+            except (Refused, Unreachable) as reason:
+                # The gateway is starting again, or behind: the next second is another chance.
+                log.info("the demo waits for the gateway reason=%r", str(reason))
+            self._stopping.wait(EVERY_S)
 
     async def _mail(self) -> Any:
         return self._sink.mails() if self._sink else []
