@@ -139,13 +139,21 @@ async def _reports(gateway: Gateway, ids: list[str]) -> dict[str, dict[str, str]
     return {
         config_id: {
             "reports": listed(
-                joined({"kind": quoted(r.kind), "text": quoted(r.text), "at": when(r.at)})
+                joined({"kind": quoted(r.kind), "text": quoted(_said(r.text)), "at": when(r.at)})
                 for r in reports
                 if r.kind == "error"
             )
         }
         for config_id, reports in found.items()
     }
+
+
+def _said(body: str) -> str:
+    """The words of a report: its body is JSON text with the member `text`."""
+    try:
+        return str(json_object(body).get("text", body))
+    except Problem:
+        return body
 
 
 KIND = Kind(ALERT_CONFIGS, "configs", _one, _proposal, _reports)

@@ -13,6 +13,10 @@ import pytest
 
 from api.settings import Limits
 from tests.integration.gateway_world import Site
+from topics.catalogue import ALERT_REPORTS
+from topics.events import AlertReported
+from topics.ids import new_id
+from topics.produce import Producer, now_us
 
 
 @pytest.fixture
@@ -177,6 +181,35 @@ async def test_the_configurator_decides_in_log_order_and_keeps_the_metric(site: 
         assert (await http.delete(path)).status_code == 404
         assert (await http.patch(path, json={})).status_code == 404
         assert (await http.get("/v1/recipients")).json()["items"][0]["name"] == "Ann"
+
+
+async def test_what_an_alert_says_of_a_config_stands_beside_it_until_it_is_changed(site: Site) -> None:
+    producer = Producer(site.cluster, site.catalogue, "test")
+    await producer.start()
+    async with site.gateway() as door, door.http() as http:
+        await http.put("/v1/recipients/u1", json={})
+        made = (
+            await http.post("/v1/alert-configs", json={"name": "x", "metric": {}, "channel": {"inbox": ["u1"]}})
+        ).json()
+        path = f"/v1/alert-configs/{made['id']}"
+        told = AlertReported(
+            event_id=new_id(),
+            producer="test",
+            occurred_at=now_us(),
+            alert="x",
+            shard=0,
+            kind="error",
+            config_id=made["id"],
+            body=b'{"text":"metric.high is missing"}',
+        )
+        await producer.send(ALERT_REPORTS, "x/0", told)
+        async with asyncio.timeout(20):
+            while "reports" not in (found := (await http.get(path)).json()):  # noqa: ASYNC110 - nobody signals it
+                await asyncio.sleep(0.02)
+        assert [(r["kind"], r["text"]) for r in found["reports"]] == [("error", "metric.high is missing")]
+        assert (await http.patch(path, json={"metric": {"high": 1}})).status_code == 200
+        assert "reports" not in (await http.get(path)).json()
+    await producer.stop()
 
 
 async def test_preferences_are_kept_and_a_default_notice_goes_where_its_reader_can_be_reached(site: Site) -> None:

@@ -56,11 +56,15 @@ def version(tx: Connection, config_id: str) -> int:
 
 
 def reports(tx: Connection, config_ids: Iterable[str]) -> dict[str, list[Report]]:
-    """Config id to what its alert's shards last said of it."""
-    c = alert_reports.c
+    """Config id to what its alert's shards last said of it since it was changed."""
+    c, since = alert_reports.c, alert_configs.c
+    query = (
+        select(c.config_id, c.kind, c.text, c.at)
+        .select_from(alert_reports.join(alert_configs, c.config_id == since.config_id))
+        .where(c.config_id.in_(list(config_ids)), c.at >= since.at)
+        .order_by(c.at)
+    )
     found: dict[str, list[Report]] = {}
-    for r in tx.execute(
-        select(c.config_id, c.kind, c.text, c.at).where(c.config_id.in_(list(config_ids))).order_by(c.at)
-    ):
+    for r in tx.execute(query):
         found.setdefault(r.config_id, []).append(Report(r.kind, r.text, r.at))
     return found
