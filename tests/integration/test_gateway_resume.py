@@ -4,14 +4,16 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from kafka import KafkaAdminClient
 
+from api import live_log
 from api.filters import parse
 from api.settings import Limits
 from tests.integration.gateway_world import Door, Site
@@ -167,3 +169,33 @@ async def rows_hold(site: Site, door: Door, position: str) -> None:
     """Wait until the rows have come to a position of `entities.vm`."""
     topic, wanted = door.server.gateway.live.understood(position, (entity_topic("vm"),))
     assert await door.server.gateway.database.reaches(topic, wanted.next, 20, answers=False)
+
+
+async def test_on_a_log_that_was_made_anew_no_position_holds(
+    kafka: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_log, "EPOCH_CHECK_S", 0.5)
+    site = Site(kafka, namespace, tmp_path)
+    await site.make()
+    async with site.gateway() as door, door.http() as http:
+        async with door.socket() as talk:
+            await http.put("/v1/entities/vm/a", json={"n": 1})
+            start = await talk.ask(subscribe={"channel": "entities/vm"})
+            await asyncio.to_thread(delete_topics, kafka, namespace)
+            await site.make()
+            await talk.ws.wait_closed()
+            assert talk.ws.close_code == 4502
+        gateway = door.server.gateway
+        await door.until(lambda: gateway.ready)
+        async with door.socket() as talk:
+            refused = await talk.ask(subscribe={"channel": "entities/vm", "since": start["position"]})
+            assert refused["error"]["code"] == "position_lost"
+            assert (await talk.ask(subscribe={"channel": "entities/vm"}))["snapshot"] == []
+
+
+def delete_topics(kafka: str, prefix: str) -> None:
+    """As an operator would, by mistake or on purpose."""
+    with closing(KafkaAdminClient(bootstrap_servers=kafka)) as admin:
+        admin.delete_topics([t for t in admin.list_topics() if t.startswith(prefix)])
+        while any(t.startswith(prefix) for t in admin.list_topics()):
+            pass
