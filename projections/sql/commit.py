@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, literal, select
 
 from projections.outgoing import Outgoing, Refused
 from projections.sql import outbox, positions
 from projections.sql.fold import Decider, TopicFold
-from projections.sql.schema import STAMP, dead_letters
+from projections.sql.schema import STAMP, crashes, dead_letters
 from projections.sql.store import Store, insert_new, is_away
 from topics.dead_letters import DeadLetter, digest
 from topics.events import Record, TopicOpened
@@ -21,6 +21,19 @@ from topics.fetch import Broken, Item, Spot
 
 CHUNK = 2_000
 CRASHES = 3
+
+
+_DEAD, _CRASHED = dead_letters.c, crashes.c
+_TROUBLE = (
+    select(_DEAD.offset, _DEAD.hash, literal(0).label("ends"))
+    .where(_DEAD.topic == bindparam("at_topic"), _DEAD.partition == bindparam("at_partition"))
+    .where(_DEAD.offset.between(bindparam("first"), bindparam("last")))
+    .union_all(
+        select(_CRASHED.offset, literal("").label("hash"), _CRASHED["count"].label("ends"))
+        .where(_CRASHED.topic == bindparam("at_topic"), _CRASHED.partition == bindparam("at_partition"))
+        .where(_CRASHED.offset.between(bindparam("first"), bindparam("last")))
+    )
+)
 
 
 class OtherRows(RuntimeError):
@@ -208,12 +221,13 @@ def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> dict[int, str]:
         ],
     )
     first, last = batch[0].offset, batch[-1].offset
-    d = dead_letters.c
-    query = select(d.offset, d.hash).where(
-        d.topic == spot.topic, d.partition == spot.partition, d.offset.between(first, last)
-    )
-    noted = {(r.offset, r.hash) for r in tx.execute(query)}
-    crashed = {o: n for o, n in positions.crash_count(tx, spot, first, last).items() if n >= CRASHES}
+    noted: set[tuple[int, str]] = set()
+    crashed: set[int] = set()
+    for row in tx.execute(_TROUBLE, positions.here(spot) | {"first": first, "last": last}):
+        if row.hash:
+            noted.add((row.offset, row.hash))
+        elif row.ends >= CRASHES:
+            crashed.add(row.offset)
     found: dict[int, str] = {i.offset: i.reason for i in batch if isinstance(i, Broken)}
     for item in batch:
         if isinstance(item, DeadLetter):

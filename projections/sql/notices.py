@@ -34,6 +34,21 @@ SLICE = 400
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
+_KEYS: Any = bindparam("keys", expanding=True)
+_NOTICES = select(notices).where(tuple_(notices.c.user_id, notices.c.notice_id).in_(_KEYS))
+_STEPS = select(steps).where(tuple_(steps.c.user_id, steps.c.notice_id).in_(_KEYS))
+_EARLY = select(early).where(tuple_(early.c.user_id, early.c.notice_id).in_(_KEYS)).order_by(early.c.offset)
+_COMMANDS = select(marks).where(tuple_(marks.c.user_id, marks.c.cmd).in_(_KEYS))
+_PREFERENCES = select(preferences).where(preferences.c.user_id.in_(bindparam("users", expanding=True)))
+_ONE = (notices.c.user_id == bindparam("b_user"), notices.c.notice_id == bindparam("b_notice"))
+_FLAGGED = update(notices).where(*_ONE).values({f: bindparam(f) for f in FLAGS})
+_CHANGED = (
+    update(notices)
+    .where(*_ONE)
+    .values({f: bindparam(f) for f in ("severity", "body", "version_offset", "version_index")})
+)
+
+
 @dataclass(slots=True)
 class State:
     """A box with what was there when it was loaded."""
@@ -71,15 +86,12 @@ class NoticesFold:
                     keys.add((e.user, e.notice_id))
                     users.add(e.user)
         state = load_notices(tx, keys)
-        m = marks.c
         for part in _slices(commands):
-            query = select(m.user_id, m.cmd, m.offset, m.at).where(tuple_(m.user_id, m.cmd).in_(part))
-            state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in tx.execute(query)})
+            found = tx.execute(_COMMANDS, {"keys": part})
+            state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in found})
         state.commands_before = set(state.box.commands)
         for names in _slices(users):
-            found = tx.execute(
-                select(preferences.c.user_id, preferences.c.body).where(preferences.c.user_id.in_(names))
-            )
+            found = tx.execute(_PREFERENCES, {"users": names})
             state.box.preferences.update({r.user_id: r.body for r in found})
         state.preferences_before = dict(state.box.preferences)
         return state
@@ -97,16 +109,14 @@ class NoticesFold:
         if new:
             tx.execute(insert(notices), [_row(n, spot.partition) for n in new])
         if old:
-            where = (notices.c.user_id == bindparam("b_user"), notices.c.notice_id == bindparam("b_notice"))
             tx.execute(
-                update(notices).where(*where).values({f: bindparam(f) for f in FLAGS}),
+                _FLAGGED,
                 [{"b_user": o.user, "b_notice": o.notice_id, **{f: getattr(o, f) for f in FLAGS}} for o in old],
             )
             changed = [o for o in old if o.version != state.versions[o.user, o.notice_id]]
             if changed:
-                content = ("severity", "body", "version_offset", "version_index")
                 tx.execute(
-                    update(notices).where(*where).values({f: bindparam(f) for f in content}),
+                    _CHANGED,
                     [
                         {
                             "b_user": o.user,
@@ -176,15 +186,14 @@ def load_notices(tx: Connection, keys: Iterable[Key]) -> State:
     """Notices with their steps and early records."""
     state = State(Box())
     for part in _slices(set(keys)):
-        for row in tx.execute(select(notices).where(tuple_(notices.c.user_id, notices.c.notice_id).in_(part))):
+        for row in tx.execute(_NOTICES, {"keys": part}):
             notice = _notice(row)
             state.box.notices[notice.user, notice.notice_id] = notice
             state.known.add((notice.user, notice.notice_id))
             state.versions[notice.user, notice.notice_id] = notice.version
-        for row in tx.execute(select(steps).where(tuple_(steps.c.user_id, steps.c.notice_id).in_(part))):
+        for row in tx.execute(_STEPS, {"keys": part}) if state.known else ():
             state.box.notices[row.user_id, row.notice_id].steps[f"{row.what}/{row.step}"] = _step(row)
-        kept = select(early).where(tuple_(early.c.user_id, early.c.notice_id).in_(part)).order_by(early.c.offset)
-        for row in tx.execute(kept):
+        for row in tx.execute(_EARLY, {"keys": part}):
             record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
             state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
     state.early_before = {k: list(v) for k, v in state.box.early.items()}

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, select, tuple_, update
 
 from projections.outgoing import Outgoing
+from projections.sql.positions import here
 from projections.sql.schema import delivery_requests, delivery_results, notices, outbox
 from projections.sql.store import insert_new
 from topics.catalogue import DEAD_LETTERS
@@ -24,6 +25,22 @@ from topics.fetch import Spot
 
 SLICE = 500
 T = TypeVar("T")
+
+
+_O, _N = outbox.c, notices.c
+_DROP = delete(outbox).where(_O.event_id.in_(bindparam("ids", expanding=True)))
+_LANE = (
+    select(_O.source_offset, _O.position, _O.event_id, _O.topic, _O.key, _O.value, _O.headers)
+    .where(
+        _O.lane_topic == bindparam("at_topic"),
+        _O.lane_partition == bindparam("at_partition"),
+        tuple_(_O.source_offset, _O.position) > tuple_(bindparam("after_offset"), bindparam("after_position")),
+    )
+    .order_by(_O.source_offset, _O.position)
+    .limit(bindparam("most"))
+)
+_TOLD = select(_N.user_id, _N.notice_id).where(tuple_(_N.user_id, _N.notice_id).in_(bindparam("keys", expanding=True)))
+_ENDED = _TOLD.where(_N.ended_at.is_not(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +105,13 @@ def waiting_ids(tx: Connection, event_ids: Iterable[str]) -> set[str]:
 def drop(tx: Connection, event_ids: Sequence[str]) -> None:
     """These were read back."""
     for i in range(0, len(event_ids), SLICE):
-        tx.execute(delete(outbox).where(outbox.c.event_id.in_(event_ids[i : i + SLICE])))
+        tx.execute(_DROP, {"ids": event_ids[i : i + SLICE]})
 
 
 def lane(tx: Connection, spot: Spot, after: tuple[int, int], limit: int) -> list[Waiting]:
     """The next rows of a lane behind (source offset, position), oldest first."""
-    o = outbox.c
-    found = tx.execute(
-        select(o.source_offset, o.position, o.event_id, o.topic, o.key, o.value, o.headers)
-        .where(
-            o.lane_topic == spot.topic,
-            o.lane_partition == spot.partition,
-            tuple_(o.source_offset, o.position) > tuple_(*after),
-        )
-        .order_by(o.source_offset, o.position)
-        .limit(limit)
-    )
-    return [_waiting(r) for r in found]
+    where = here(spot) | {"after_offset": after[0], "after_position": after[1], "most": limit}
+    return [_waiting(r) for r in tx.execute(_LANE, where)]
 
 
 def bury(tx: Connection, spot: Spot, row: Waiting, reason: str) -> None:
@@ -135,11 +142,9 @@ def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[str]:
     found: set[str] = set()
     told = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeRaised)}
     ended = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeEnded)}
-    n = notices.c
-    for wanted, condition in ((told, None), (ended, n.ended_at.is_not(None))):
+    for wanted, query in ((told, _TOLD), (ended, _ENDED)):
         for keys in _slices(list(wanted)):
-            query = select(n.user_id, n.notice_id).where(tuple_(n.user_id, n.notice_id).in_(keys))
-            for row in tx.execute(query if condition is None else query.where(condition)):
+            for row in tx.execute(query, {"keys": keys}):
                 found.add(wanted[row.user_id, row.notice_id])
     asked = {o.event.delivery_id: o.event.event_id for o in outs if isinstance(o.event, DeliveryRequested)}
     for ids in _slices(list(asked)):

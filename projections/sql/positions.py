@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from projections.sql.schema import crashes, meta, positions, trail
 from projections.sql.store import insert_new, upsert
@@ -13,6 +14,23 @@ from topics.fetch import Spot
 TRAIL_STEP_MS = 1_000
 TRAIL_FINE_MS = 120_000
 TRAIL_KEPT_MS = 3_600_000
+
+
+# Statements of every transaction are built once: building costs more than running them.
+_P = positions.c
+_HERE = (_P.topic == bindparam("at_topic"), _P.partition == bindparam("at_partition"))
+_READ = select(_P.next, _P.done, _P.half_id, _P.epoch).where(*_HERE).with_for_update()
+_FENCED = (
+    select(_P.next, _P.done, meta.c.stamp, meta.c.generation)
+    .join_from(positions, meta, meta.c.id == 1)
+    .where(*_HERE)
+    .with_for_update(of=positions)
+)
+_MOVE = (
+    update(positions)
+    .where(*_HERE, _P.next == bindparam("from_next"), _P.done == bindparam("from_done"))
+    .values(next=bindparam("to_next"), done=bindparam("to_done"), half_id=bindparam("to_half"))
+)
 
 
 class FenceLost(RuntimeError):
@@ -36,43 +54,36 @@ def at_assignment(tx: Connection, spot: Spot, epoch: str) -> Position:
     return read(tx, spot)
 
 
+def here(spot: Spot) -> dict[str, Any]:
+    """The parameters by which the statements made once name a partition."""
+    return {"at_topic": spot.topic, "at_partition": spot.partition}
+
+
 def read(tx: Connection, spot: Spot) -> Position:
     """The position as it stands; (0, 0) where there is none.
 
     On PostgreSQL the row stays locked until the transaction ends.
     """
-    p = positions.c
-    query = (
-        select(p.next, p.done, p.half_id, p.epoch)
-        .where(p.topic == spot.topic, p.partition == spot.partition)
-        .with_for_update()
-    )
-    row = tx.execute(query).first()
+    row = tx.execute(_READ, here(spot)).first()
     return Position(row.next, row.done, row.half_id, row.epoch) if row else Position(0, 0, "", "")
 
 
 def fenced(tx: Connection, spot: Spot) -> tuple[tuple[int, int], int, str]:
     """The position (locked on PostgreSQL until the transaction ends), and stamp and generation of the rows."""
-    p = positions.c
-    query = (
-        select(p.next, p.done, meta.c.stamp, meta.c.generation)
-        .join_from(positions, meta, meta.c.id == 1)
-        .where(p.topic == spot.topic, p.partition == spot.partition)
-        .with_for_update(of=positions)
-    )
-    row = tx.execute(query).first()
+    row = tx.execute(_FENCED, here(spot)).first()
     return ((row.next, row.done), row.stamp, row.generation) if row else ((0, 0), 0, "")
 
 
 def move(tx: Connection, spot: Spot, expected: tuple[int, int], to: tuple[int, int], half_id: str = "") -> None:
     """Move the position from `expected`; exactly one row. FenceLost."""
-    p = positions.c
-    moved = tx.execute(
-        update(positions)
-        .where(p.topic == spot.topic, p.partition == spot.partition, p.next == expected[0], p.done == expected[1])
-        .values(next=to[0], done=to[1], half_id=half_id)
-    )
-    if moved.rowcount != 1:
+    values = {
+        "from_next": expected[0],
+        "from_done": expected[1],
+        "to_next": to[0],
+        "to_done": to[1],
+        "to_half": half_id,
+    }
+    if tx.execute(_MOVE, here(spot) | values).rowcount != 1:
         msg = f"{spot.topic}/{spot.partition} moved under this transaction"
         raise FenceLost(msg)
 
@@ -126,12 +137,3 @@ def crashed(tx: Connection, spot: Spot, offset: int) -> int:
     tx.execute(delete(crashes).where(*where))
     tx.execute(insert(crashes).values(topic=spot.topic, partition=spot.partition, offset=offset, count=count))
     return count
-
-
-def crash_count(tx: Connection, spot: Spot, first: int, last: int) -> dict[int, int]:
-    """Offsets in first..last at which processes ended, and how often."""
-    c = crashes.c
-    query = select(c.offset, c["count"].label("count_")).where(
-        c.topic == spot.topic, c.partition == spot.partition, c.offset.between(first, last)
-    )
-    return {row.offset: row.count_ for row in tx.execute(query)}

@@ -323,6 +323,7 @@ delivery_requests = Table(
     Column("requested_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
     Index("delivery_requests_by_notice", "notice_id", "user_id"),
+    Index("delivery_requests_by_offset", "partition", "offset"),
 )
 
 delivery_results = Table(
@@ -334,4 +335,10 @@ delivery_results = Table(
     Column("outcome", String, nullable=False),  # waiting | sent | failed | cancelled
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+)
+Index(
+    "delivery_results_waiting",
+    delivery_results.c.next_at,
+    sqlite_where=delivery_results.c.outcome == "waiting",
+    postgresql_where=delivery_results.c.outcome == "waiting",
 )

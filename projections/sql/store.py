@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
@@ -102,21 +103,27 @@ def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Insert, or replace the rows with the same primary key."""
     if not rows:
         return
-    statement: Any = _insert(tx, table)
-    keys = [c.name for c in table.primary_key.columns]
-    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    tx.execute(_replacing(tx.dialect.name, table), rows)
 
 
 def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Insert; rows whose key is there already are left as they are."""
     if rows:
-        statement: Any = _insert(tx, table)
-        tx.execute(statement.on_conflict_do_nothing(), rows)
+        tx.execute(_insert(tx.dialect.name, table).on_conflict_do_nothing(), rows)
 
 
-def _insert(tx: Connection, table: Table) -> Insert:
-    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+@cache
+def _replacing(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
+    keys = [c.name for c in table.primary_key.columns]
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    replacing: Insert = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    return replacing
+
+
+@cache
+def _insert(dialect: str, table: Table) -> Any:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _engine(url: str, *, write: bool) -> Engine:
