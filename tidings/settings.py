@@ -36,6 +36,13 @@ def _entity_type(name: str) -> str:
     return name
 
 
+def _lease(length: timedelta) -> timedelta:
+    if length < SHORTEST_LEASE:
+        raise ValueError(f"a lease has at least {SHORTEST_LEASE.seconds} s: an attempt has to end within it")
+    return length
+
+
+SHORTEST_LEASE = timedelta(seconds=5)
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 EntityTypes = Annotated[tuple[Annotated[str, AfterValidator(_entity_type)], ...], BeforeValidator(_listed)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -131,6 +138,7 @@ class SenderSettings(_Role):
     smtp: SecretStr | None = None
     mail_from: str = "Tidings <tidings@localhost>"
     channel: dict[str, SecretStr] = {}
+    sender_lease: Annotated[Duration, AfterValidator(_lease)] = timedelta(seconds=30)
 
 
 class WrapperSettings(_Role):

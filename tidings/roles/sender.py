@@ -28,10 +28,13 @@ def main(settings: SenderSettings) -> int:
 
 
 def room_settings(settings: SenderSettings) -> RoomSettings:
-    """In the sender's own words."""
+    """In the sender's own words. Half of a lease is for an attempt, the rest for the way to it and back."""
+    lease_s = settings.sender_lease.total_seconds()
     return RoomSettings(
         smtp=settings.smtp.get_secret_value() if settings.smtp else None,
         mail_from=settings.mail_from,
         channels={name: url.get_secret_value() for name, url in settings.channel.items()},
+        lease_s=lease_s,
+        attempt_s=lease_s / 2,
         metrics_port=settings.metrics_port,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tidings.roles.sender import room_settings
 from tidings.settings import (
     ROLES,
     GatewaySettings,
@@ -55,6 +56,14 @@ def test_a_wrong_duration_is_named(monkeypatch: pytest.MonkeyPatch, given: str) 
     monkeypatch.setenv("TIDINGS_FORWARD_AFTER", given)
     with pytest.raises(SettingsError, match=r"^TIDINGS_FORWARD_AFTER: a duration is"):
         read(GatewaySettings)
+
+
+def test_a_lease_is_long_enough_for_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_SENDER_LEASE", "5")
+    assert room_settings(read(SenderSettings)).lease_s == 5
+    monkeypatch.setenv("TIDINGS_SENDER_LEASE", "4s")
+    with pytest.raises(SettingsError, match=r"^TIDINGS_SENDER_LEASE: a lease has at least 5 s"):
+        read(SenderSettings)
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
