@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from projections.forwarding import check_lanes
 from projections.outgoing import Outgoing, Refused
-from topics.catalogue import NOTICES
+from topics.catalogue import MAX_RECORD_BYTES, NOTICES
 from topics.events import (
     AlertCommitted,
     AlertMoved,
@@ -27,6 +28,8 @@ from topics.events import (
 )
 from topics.ids import derived_id, direct_notice_id
 from topics.json_text import members
+
+LARGEST_BODY = MAX_RECORD_BYTES - 128 * 1024  # what a notice adds to it stays below the broker's limit
 
 Audience = tuple[tuple[str, str], ...]
 
@@ -92,10 +95,14 @@ def conditions_of(record: Record) -> list[tuple[str, str]]:
 
 def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
     run = desk.runs.get((e.alert, e.shard))
-    if run is None or run.run != e.run or run.number + 1 != e.number:
-        return []
+    if run is None or run.run != e.run or e.number <= run.number:
+        return []  # a zombie's, or a repeat
+    if e.number != run.number + 1:
+        msg = f"commit {e.number} of run {e.run} without {run.number + 1}: the chain is broken until the next start"
+        raise Refused(msg)
     for effect in e.effects:
         said(effect)
+        check_lanes(effect.lanes)
     held = (*run.held, e)
     desk.runs[e.alert, e.shard] = Run(run.run, e.number, run.shards, held if e.more else ())
     if e.more:
@@ -160,6 +167,10 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]
     except ValueError as error:
         msg = "the body is no JSON object"
         raise Refused(msg) from error
+    check_lanes(e.lanes)
+    if len(e.body) > LARGEST_BODY:
+        msg = f"a body of {len(e.body)} bytes leaves no room for a notice"
+        raise Refused(msg)
     told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
     named = [(user, inbox, lanes, direct_notice_id(e.subject, e.request_key, user)) for user, inbox, lanes in told]
     if e.key is not None:

@@ -6,7 +6,6 @@ answer counts only once it stands on the log.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,14 @@ from projections.outgoing import Outgoing, Refused
 from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Cause, Decided, DeliveryCancelled, DeliveryRequested, Due, Lane, Record
 from topics.ids import derived_id
-from topics.json_text import dumps, joined, members
+from topics.json_text import dumps, encoded, joined, members, parse
 
 if TYPE_CHECKING:
     from projections.notices import Notice
 
 DELIVERY_DEADLINE_MS = 24 * 3_600_000
+LONGEST_DELAY_MS = 3653 * 24 * 3_600_000
+LATEST_MS = 1 << 53  # what every JSON reader can still count
 
 
 @dataclass(slots=True)
@@ -133,17 +134,28 @@ def answer(notice: Notice, step: Step, decided: Decided, record: Record) -> list
 def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
     """The answer to an asked step, with all it looked at. Pure: the same question and looks give the same answer."""
     step = question.step
-    preferences = _object(json.loads(step.asked_preferences or "{}"))
-    defaults = _object(json.loads(question.recipient or "{}"))
+    preferences = _object(parse(step.asked_preferences or "{}"))
+    defaults = _object(parse(question.recipient or "{}"))
     address = step.value if step.kind == "address" else _address(defaults, step.channel)
-    looked_at = {"preferences": preferences, "address": address, "asked_at": step.asked_at}
     if _opted_out(preferences or _object(defaults.get("preferences")), question.alert, step.channel):
         reply, reason = "skip", "opt_out"
     elif not address:
         reply, reason = "skip", "no_address"
     else:
         reply, reason = "deliver", "unread"
-    name = str(defaults.get("name") or "") if step.kind == "recipient" else ""
+    name = defaults.get("name") if step.kind == "recipient" else ""
+    asked_at = step.asked_at or 0
+    looked_at = {
+        "preferences": step.asked_preferences or "{}",  # as they were written
+        "address": dumps(address),
+        "asked_at": str(asked_at),
+    }
+    said = {
+        "address": dumps(address),
+        "name": dumps(name if isinstance(name, str) else ""),
+        "deadline_at": str(asked_at + DELIVERY_DEADLINE_MS),
+        "looked_at": joined(looked_at),
+    }
     event = Decided(
         event_id=decided_id(question.user, question.notice_id, step),
         producer=producer,
@@ -159,14 +171,7 @@ def decide(question: Question, producer: str, occurred_at: int) -> Outgoing:
         answer=reply,
         reason=reason,
         until=None,
-        body=dumps(
-            {
-                "address": address,
-                "name": name,
-                "deadline_at": (step.asked_at or 0) + DELIVERY_DEADLINE_MS,
-                "looked_at": looked_at,
-            }
-        ).encode(),
+        body=encoded(joined(said)),
     )
     return Outgoing(NOTICES, question.user, event)
 
@@ -186,13 +191,30 @@ def delivery_id(user: str, notice_id: str, step: Step) -> str:
     return derived_id("delivery", notice_id, user, step.what, step.step, step.number)
 
 
-def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Outgoing:
+def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
+    """What a decision says, and the deadline of what it delivers. Refused for a body that is no decision's."""
     try:
-        said: dict[str, Any] = json.loads(decided.body)
-        deadline_at = int(said["deadline_at"])
+        said = parse(decided.body.decode())
+        deadline_at = said["deadline_at"]
     except (ValueError, KeyError, TypeError) as error:
         msg = "the body is no decision's"
         raise Refused(msg) from error
+    if not isinstance(deadline_at, int) or not 0 <= deadline_at < LATEST_MS:
+        msg = "the decision names no deadline"
+        raise Refused(msg)
+    return said, deadline_at
+
+
+def check_lanes(lanes: tuple[Lane, ...]) -> None:
+    """Refused for a delay that nobody means: negative, or beyond ten years."""
+    for lane in lanes:
+        if not 0 <= lane.after_ms <= LONGEST_DELAY_MS:
+            msg = f"a forward after {lane.after_ms} ms"
+            raise Refused(msg)
+
+
+def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Outgoing:
+    said, deadline_at = answer_body(decided)
     identity = delivery_id(notice.user, notice.notice_id, step)
     text = members(notice.body)
     content: dict[str, str] = {
@@ -217,7 +239,7 @@ def _request(notice: Notice, step: Step, decided: Decided, record: Record) -> Ou
         channel=step.channel,
         message_id=f"<{identity}@tidings>",
         deadline_at=deadline_at,
-        body=joined(content).encode(),
+        body=encoded(joined(content)),
     )
     return Outgoing(DELIVERIES, notice.user, event)
 
@@ -239,8 +261,8 @@ def _recall(notice: Notice, step: Step, record: Record, reason: str) -> Outgoing
 
 
 def _address(recipient: dict[str, Any], channel: str) -> str:
-    addresses = recipient.get("addresses")
-    return str(addresses.get(channel) or "") if isinstance(addresses, dict) else ""
+    found = _object(recipient.get("addresses")).get(channel)
+    return found if isinstance(found, str) else ""
 
 
 def _opted_out(preferences: dict[str, Any], alert: str | None, channel: str) -> bool:

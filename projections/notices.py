@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from projections.forwarding import Step, answer, ask, snooze_step, steps_of, stop
+from projections.forwarding import (
+    LATEST_MS,
+    Step,
+    answer,
+    answer_body,
+    ask,
+    check_lanes,
+    snooze_step,
+    steps_of,
+    stop,
+)
 from projections.outgoing import Outgoing, Refused
 from topics.events import (
     Decided,
@@ -114,6 +124,7 @@ def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
                 box.preferences[e.user] = wanted
             return [], None
         case NoticeUpdated() | NoticeEnded() | Due() | Decided():
+            _check(e)
             notice = box.notices.get((e.user, e.notice_id))
             if notice is None:
                 if not isinstance(e, Due):
@@ -129,6 +140,7 @@ def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], 
     key = (e.user, e.notice_id)
     if key in box.notices:
         return [], None
+    check_lanes(e.lanes)
     notice = Notice(
         user=e.user,
         notice_id=e.notice_id,
@@ -218,6 +230,9 @@ def _marked(box: Box, record: Record, e: NoticeMarked) -> tuple[list[Outgoing], 
     if e.mark not in MARKS:
         msg = f"a mark is one of {', '.join(MARKS)}, not {e.mark!r}"
         raise Refused(msg)
+    if e.until is not None and not 0 <= e.until < LATEST_MS:
+        msg = f"until {e.until} is no time"
+        raise Refused(msg)
     if not _first_time(box, record, e.user, e.cmd):
         return [], None
     if e.up_to is None:
@@ -253,6 +268,14 @@ def _mark(notice: Notice, record: Record, e: NoticeMarked) -> list[Outgoing]:
             notice.snoozed_until, notice.hold = e.until, max(notice.hold, e.until)
             snooze_step(notice, e.until)
     return stop(notice, record, e.mark) if e.mark in ("read", "archived") else []
+
+
+def _check(e: NoticeUpdated | NoticeEnded | Due | Decided) -> None:
+    """Refused before it is kept, or anything changes, for a body that could not be taken later."""
+    if isinstance(e, NoticeUpdated):
+        _text(e.body)
+    elif isinstance(e, Decided) and e.answer == "deliver":
+        answer_body(e)
 
 
 def _text(body: bytes) -> str:

@@ -111,6 +111,10 @@ def _builder(name: str) -> Callable[[dict[str, Any]], Any]:
         convert.append((field, _tuple_of(_builder(item.__name__)) if nested else tuple))
 
     def build(fields: dict[str, Any]) -> Any:
+        for value in fields.values():
+            if type(value) is str and "\0" in value:
+                msg = f"a text in {name} holds NUL"
+                raise Undecodable(msg)
         for field, make in convert:
             fields[field] = make(fields[field])
         return cls(**fields)

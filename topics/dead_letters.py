@@ -9,9 +9,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from topics.catalogue import DEAD_LETTERS
 from topics.ids import derived_id
 
 KEPT_BYTES = 64 * 1024
+MOST_PARTITIONS, MOST_OFFSETS = 1 << 31, 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +48,22 @@ def dead_letter_id(topic: str, partition: int, offset: int, hash_: str) -> str:
 
 def to_headers(topic: str, partition: int, offset: int, value: bytes | None, reason: str) -> list[tuple[str, bytes]]:
     """The headers of a dead letter; the value is to be cut to KEPT_BYTES."""
+    reason = reason.replace("\0", "\ufffd")
     parts = {"topic": topic, "partition": partition, "offset": offset, "hash": digest(value), "reason": reason[:500]}
     return [(name, str(part).encode()) for name, part in parts.items()]
 
 
 def from_headers(
-    topic: str, partition: int, offset: int, timestamp: int, headers: Iterable[tuple[str, bytes]]
-) -> DeadLetter | None:
-    """The dead letter of a consumed message; null if its headers name no place on the log (an alert's line, say)."""
-    named = {name: raw.decode(errors="replace") for name, raw in headers}
+    partition: int, offset: int, timestamp: int, value: bytes | None, headers: Iterable[tuple[str, bytes]]
+) -> DeadLetter:
+    """The dead letter at an offset of `dead-letters`; it speaks of itself if its headers name no place on the log."""
+    named = {name: raw.decode(errors="replace").replace("\0", "\ufffd") for name, raw in headers}
+    place = (DEAD_LETTERS, partition, offset)
     try:
-        return DeadLetter(
-            topic,
-            partition,
-            offset,
-            timestamp,
-            named["topic"],
-            int(named["partition"]),
-            int(named["offset"]),
-            named["hash"],
-            named.get("reason", ""),
-        )
-    except (KeyError, ValueError):
-        return None
+        at = int(named["partition"]), int(named["offset"])
+        if "hash" in named and 0 <= at[0] < MOST_PARTITIONS and 0 <= at[1] < MOST_OFFSETS:
+            place = (named["topic"], *at)
+    except (KeyError, ValueError):  # the wrapper's letters speak of a program's line
+        named.setdefault("reason", "a letter that names no place on the log")
+    hash_ = named["hash"] if place[0] != DEAD_LETTERS else digest(value)
+    return DeadLetter(DEAD_LETTERS, partition, offset, timestamp, *place, hash_, named.get("reason", ""))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from topics.catalogue import DEAD_LETTERS, SCHEMAS, Catalogue
+from topics.catalogue import DEAD_LETTERS, SCHEMAS, TOPIC_OPENED_KEY, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import Undecodable, UnknownSchema, decode, learn
 from topics.dead_letters import DeadLetter, from_headers
@@ -52,11 +52,10 @@ Item = Record | Broken | DeadLetter
 
 def to_item(catalogue: Catalogue, message: Any) -> Item:
     """As `to_record`; what stands on `dead-letters` comes as DeadLetter."""
-    if message.headers and catalogue.logical(message.topic) == DEAD_LETTERS:
-        letter = from_headers(DEAD_LETTERS, message.partition, message.offset, message.timestamp, message.headers)
-        if letter is not None:
-            return letter
-    return to_record(catalogue, message)
+    found = to_record(catalogue, message) if not message.headers else None
+    if catalogue.logical(message.topic) == DEAD_LETTERS and not (isinstance(found, Record) and found.event):
+        return from_headers(message.partition, message.offset, message.timestamp, message.value, message.headers or ())
+    return found or to_record(catalogue, message)
 
 
 def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
@@ -64,6 +63,9 @@ def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
     topic = catalogue.logical(message.topic)
     try:
         key = (message.key or b"").decode()
+        if "\0" in key and key != TOPIC_OPENED_KEY:
+            msg = "the key holds NUL"
+            raise Undecodable(msg)
         event = decode(message.value) if message.value is not None else None
     except (Undecodable, UnicodeDecodeError) as error:
         reason = str(error) if isinstance(error, Undecodable) else "the key is not UTF-8"
@@ -201,19 +203,20 @@ async def patiently(cluster: Cluster, catalogue: Catalogue, message: Any, conver
 
     What is waited for stands in `waiting_for_schema`: the process is not ready meanwhile.
     """
+    missing: set[str] = set()
     while True:
         try:
             found = convert(catalogue, message)
         except UnknownSchema as unknown:
-            print_ = unknown.fingerprint.hex()
-            if print_ in waiting_for_schema:
+            name = unknown.fingerprint.hex()
+            if name in missing:
                 await asyncio.sleep(1)
-            waiting_for_schema.add(print_)
-            log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", print_, message.topic, message.offset)
+            missing.add(name)
+            waiting_for_schema.add(name)
+            log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", name, message.topic, message.offset)
             await learn_schemas(cluster, catalogue)
             continue
-        if waiting_for_schema:
-            waiting_for_schema.clear()
+        waiting_for_schema.difference_update(missing)
         return found
 
 
@@ -227,5 +230,12 @@ async def learn_schemas(cluster: Cluster, catalogue: Catalogue) -> None:
             for message in await reader.poll(500):
                 record = to_record(catalogue, message)
                 if isinstance(record, Record) and isinstance(record.event, SchemaPublished):
-                    learn(record.event.schema)
+                    _learn(record)
             start = await reader.position(spot)
+
+
+def _learn(record: Record) -> None:
+    try:
+        learn(record.event.schema if isinstance(record.event, SchemaPublished) else "")
+    except Exception as error:  # noqa: BLE001 - fastavro raises what it likes about a schema that is none
+        log.warning("a published schema can't be parsed key=%s error=%s", record.key, type(error).__name__)

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
-_decoder = json.JSONDecoder(strict=True)
+NESTED = "Nested too deeply"
+
+
+def _no_json(name: str) -> None:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
+
+
+_decoder = json.JSONDecoder(strict=True, parse_constant=_no_json)
 _token = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t\r\n]+')
 _space = re.compile(r"[ \t\r\n]*")
 
@@ -24,6 +33,13 @@ def members(text: str) -> dict[str, str]:
 
     ValueError unless it is an object.
     """
+    try:
+        return _members(text)
+    except RecursionError as error:
+        raise json.JSONDecodeError(NESTED, text, 0) from error
+
+
+def _members(text: str) -> dict[str, str]:
     at = _skip(text, 0)
     if text[at : at + 1] != "{":
         msg = "a JSON object is expected"
@@ -51,6 +67,14 @@ def members(text: str) -> dict[str, str]:
         at = _skip(text, at + 1)
 
 
+def parse(text: str) -> Any:
+    """What valid JSON text says; ValueError for anything else: NaN, and nesting that no reader could follow, too."""
+    try:
+        return json.loads(text, parse_constant=_no_json)
+    except RecursionError as error:
+        raise json.JSONDecodeError(NESTED, text, 0) from error
+
+
 def joined(parts: dict[str, str]) -> str:
     """A JSON object of raw member texts."""
     return "{" + ",".join(f"{json.dumps(name)}:{raw}" for name, raw in parts.items()) + "}"
@@ -59,6 +83,11 @@ def joined(parts: dict[str, str]) -> str:
 def dumps(value: object) -> str:
     """Our own one-line form: no spaces, UTF-8 kept."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def encoded(text: str) -> bytes:
+    """JSON text as UTF-8; half of a surrogate pair, which people can write as an escape, becomes its escape again."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _skip(text: str, at: int) -> int:

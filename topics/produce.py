@@ -95,9 +95,13 @@ class Producer:
         self, topic: str, key: str | None, value: bytes, headers: list[tuple[str, bytes]] | None = None
     ) -> asyncio.Future[Placed]:
         """As `enqueue`, for bytes that are encoded already (or never could be: dead letters)."""
-        kafka = await self._current()
         done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_looked_at)
+        try:
+            kafka = await self._current()
+        except KafkaError as error:
+            done.set_exception(_failure(topic, error))
+            return done
         try:
             sent = await kafka.send(
                 self._catalogue.physical(topic), value, key.encode() if key is not None else None, headers=headers

@@ -60,11 +60,12 @@ class Done:
     said: int
 
 
-@dataclass(frozen=True, slots=True)
 class _Cut(Exception):
     """The record at index `at` of the batch needs transactions of its own."""
 
-    at: int
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.at = at
 
 
 def commit(
@@ -126,7 +127,7 @@ def _commit(
     mark: bool,
 ) -> Done:
     _fence(tx, spot, at, rows_of)
-    skipped = _dead(tx, spot, batch)
+    skipped, noted = _dead(tx, spot, batch)
     records = [
         i for i in batch if isinstance(i, Record) and not isinstance(i.event, TopicOpened) and i.offset not in skipped
     ]
@@ -156,7 +157,8 @@ def _commit(
     if half is None:  # a request's own rows move with its last chunk
         fold.save(tx, spot, state)
     known = outbox.read_back(tx, [out for _, _, out in said])
-    rows += [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
+    fresh = [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
+    rows += [r for r in fresh if not noted or (r.source_offset, digest(r.value)) not in noted]  # what no broker takes
     if half is None and decider is not None:
         rows += [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
     if half is None:
@@ -202,8 +204,8 @@ def _fence(tx: Connection, spot: Spot, at: tuple[int, int], rows_of: str) -> Non
         raise positions.FenceLost(msg)
 
 
-def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> dict[int, str]:
-    """Offsets in the batch that are passed over, with the reason; empty for those that are dead letters already."""
+def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> tuple[dict[int, str], set[tuple[int, str]]]:
+    """What is passed over: offset to reason (empty for what is a dead letter already), and (offset, hash) noted."""
     letters = [i for i in batch if isinstance(i, DeadLetter)]
     insert_new(
         tx,
@@ -236,7 +238,7 @@ def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> dict[int, str]:
             found[item.offset] = "bug"
         if noted and (item.offset, digest(_bytes(item))) in noted:
             found[item.offset] = ""
-    return found
+    return found, noted
 
 
 def _buried(item: Item, reason: str) -> list[outbox.Waiting]:

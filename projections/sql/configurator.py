@@ -16,6 +16,7 @@ from projections.outgoing import Outgoing, Refused
 from projections.sql.fold import Decider
 from projections.sql.schema import alert_configs, heads, proposals, recipients
 from projections.sql.store import insert_new, upsert
+from projections.sql.truths import json_text
 from topics.catalogue import COMMANDS
 from topics.codec import decode, encode
 from topics.events import ChangeRefused, ConfigProposed, RecipientProposed, Record
@@ -41,6 +42,8 @@ class ConfiguratorFold:
         """A proposal is a question; a refusal read back is its answer."""
         match record.event:
             case ConfigProposed() | RecipientProposed() as e:
+                if e.op != "delete":
+                    json_text(e.body)
                 state.asked.append((record, e))
             case ChangeRefused() as e:
                 state.refused.append(e)
@@ -80,8 +83,8 @@ class ConfiguratorFold:
         out = []
         for row in tx.execute(select(proposals).where(p.outcome == "asked").order_by(p.offset)).all():
             proposal = _proposal(bytes(row.value))
-            head, answered_to = _head(tx, proposal)
-            if row.offset <= answered_to:
+            head, answered_to, answered_at = _head(tx, proposal)
+            if row.offset <= answered_to and row.at <= answered_at:
                 outcome, version = "accepted", head.version if head else None
             else:
                 record = Record(COMMANDS, spot.partition, row.offset, row.at, row.subject_id, proposal)
@@ -120,18 +123,18 @@ def _proposal(value: bytes) -> Proposal:
             raise TypeError(f"{type(other).__name__} is no proposal")
 
 
-def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int]:
-    """The version as decided, and up to which proposal (its offset) the log's own truth answers.
+def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int, int]:
+    """The version as decided, and up to which proposal (its offset, its log time) the log's own truth answers.
 
     Where nothing was decided here yet, the version is that of the truth.
     """
     kind, subject_id = subject(proposal)
     if kind == "config":
         c = alert_configs.c
-        query = select(c.version, c.deleted, c.proposed_at_offset).where(c.config_id == subject_id)
+        query = select(c.version, c.deleted, c.proposed_at_offset, c.at).where(c.config_id == subject_id)
     else:
         r = recipients.c
-        query = select(r.version, r.deleted, r.proposed_at_offset).where(r.recipient_id == subject_id)
+        query = select(r.version, r.deleted, r.proposed_at_offset, r.at).where(r.recipient_id == subject_id)
     truth = tx.execute(query).first()
     row = tx.execute(
         select(heads.c.version, heads.c.deleted).where(heads.c.kind == kind, heads.c.subject_id == subject_id)
@@ -139,4 +142,4 @@ def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int]:
     head = Head(truth.version, truth.deleted) if truth else None
     if row and (head is None or row.version > head.version):
         head = Head(row.version, row.deleted)
-    return head, truth.proposed_at_offset if truth else -1
+    return (head, truth.proposed_at_offset, truth.at) if truth else (head, -1, -1)

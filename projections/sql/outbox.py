@@ -20,7 +20,7 @@ from projections.sql.store import insert_new
 from topics.catalogue import DEAD_LETTERS
 from topics.codec import encode
 from topics.dead_letters import KEPT_BYTES, dead_letter_id, digest, to_headers
-from topics.events import DeliveryCancelled, DeliveryRequested, NoticeEnded, NoticeRaised
+from topics.events import DeliveryCancelled, DeliveryRequested, NoticeEnded, NoticeRaised, NoticeUpdated
 from topics.fetch import Spot
 
 SLICE = 500
@@ -40,6 +40,7 @@ _LANE = (
     .limit(bindparam("most"))
 )
 _TOLD = select(_N.user_id, _N.notice_id).where(tuple_(_N.user_id, _N.notice_id).in_(bindparam("keys", expanding=True)))
+_VERSIONS = _TOLD.add_columns(_N.version_offset, _N.version_index)
 _ENDED = _TOLD.where(_N.ended_at.is_not(None))
 
 
@@ -67,7 +68,7 @@ def dead_letter_row(
     """A record that can't be taken, as a row of the lane of its partition."""
     identity = dead_letter_id(topic, partition, offset, digest(value))
     headers = tuple(to_headers(topic, partition, offset, value, reason))
-    text = key.decode(errors="replace") if key is not None else None
+    text = key.decode(errors="replace").replace("\0", "\ufffd") if key is not None else None
     return Waiting(offset, position, identity, DEAD_LETTERS, text, value[:KEPT_BYTES], headers)
 
 
@@ -142,6 +143,15 @@ def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[str]:
     found: set[str] = set()
     told = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeRaised)}
     ended = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeEnded)}
+    updates = [o.event for o in outs if isinstance(o.event, NoticeUpdated)]
+    for events in _slices(updates):
+        keys = sorted({(e.user, e.notice_id) for e in events})
+        at = {
+            (r.user_id, r.notice_id): (r.version_offset, r.version_index) for r in tx.execute(_VERSIONS, {"keys": keys})
+        }
+        found.update(
+            e.event_id for e in events if (e.cause_offset, e.cause_index) <= at.get((e.user, e.notice_id), (-1, -1))
+        )
     for wanted, query in ((told, _TOLD), (ended, _ENDED)):
         for keys in _slices(list(wanted)):
             for row in tx.execute(query, {"keys": keys}):

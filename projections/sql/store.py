@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
@@ -29,8 +30,16 @@ class NewerRows(RuntimeError):
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether `error` says that the database is locked or away, so that waiting and trying again is right."""
-    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    """Whether `error` says that the database is locked or away, so that waiting and trying again is right.
+
+    PostgreSQL's SQLSTATE tells: connection (08), rollback (40), resources (53), operator (57), lock time-out (55P03).
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state[:2] in {"08", "40", "53", "57"} or state == "55P03"
+    return isinstance(error, OperationalError) or error.connection_invalidated
 
 
 class Store:
@@ -40,6 +49,7 @@ class Store:
         self.url = url
         self._writer = _engine(url, write=True)
         self._reader = _engine(url, write=False)
+        self._file = self._identity()
 
     def prepare(self) -> str:
         """Make the tables, wipe rows of an older stamp; the generation of the rows.
@@ -50,6 +60,7 @@ class Store:
             if tx.dialect.name == "postgresql":
                 tx.execute(select(func.pg_advisory_xact_lock(7_249_001)))
             metadata.create_all(tx)
+            self._file = self._identity()
             row = tx.execute(select(meta.c.stamp, meta.c.generation)).first()
             if row is not None and row.stamp == STAMP:
                 return str(row.generation)
@@ -57,6 +68,10 @@ class Store:
                 msg = f"the database was written by a newer version (stamp {row.stamp}, this one knows {STAMP})"
                 raise NewerRows(msg)
             return wipe(tx)
+
+    def replaced(self) -> bool:
+        """Whether SQLite's file is no longer the one that was opened: what is written would be seen by nobody."""
+        return self._file != self._identity()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -69,6 +84,13 @@ class Store:
         """A REPEATABLE READ snapshot."""
         with self._reader.begin() as tx:
             yield tx
+
+    def _identity(self) -> tuple[int, int]:
+        path = self._writer.url.database
+        if self._writer.dialect.name != "sqlite" or not path or not Path(path).exists():
+            return 0, 0
+        found = Path(path).stat()
+        return found.st_dev, found.st_ino
 
     def close(self) -> None:
         """Give the connections back to the system."""
@@ -128,8 +150,13 @@ def _insert(dialect: str, table: Table) -> Any:
 
 def _engine(url: str, *, write: bool) -> Engine:
     if not url.startswith("sqlite"):
+        waits = f"-c lock_timeout={BUSY_MS} -c idle_in_transaction_session_timeout={2 * BUSY_MS}"
         return create_engine(
-            url, isolation_level="READ COMMITTED" if write else "REPEATABLE READ", pool_pre_ping=True, pool_size=4
+            url,
+            isolation_level="READ COMMITTED" if write else "REPEATABLE READ",
+            pool_pre_ping=True,
+            pool_size=4,
+            connect_args={"options": waits} if write else {},
         )
     engine = create_engine(
         url, poolclass=QueuePool, pool_size=4, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}

@@ -6,7 +6,6 @@ what the record says; there is nothing to decide.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +38,7 @@ from topics.events import (
     Record,
 )
 from topics.fetch import Spot
+from topics.json_text import parse
 
 Row = dict[str, Any]
 
@@ -171,7 +171,7 @@ def _request_row(record: Record, e: DeliveryRequested) -> Row:
         "message_id": e.message_id,
         "deadline_at": e.deadline_at,
         "requested_at": record.timestamp,
-        "body": _json_text(e.body),
+        "body": json_text(e.body),
     }
 
 
@@ -186,7 +186,7 @@ def config_row(record: Record) -> tuple[str, Row | None]:
                 "version": e.version,
                 "name": e.name,
                 "enabled": e.enabled,
-                "body": _json_text(e.body),
+                "body": json_text(e.body),
             }
             return e.config_id, row | common | {"deleted": False}
         case AlertConfigDeleted():
@@ -204,7 +204,7 @@ def recipient_row(record: Record) -> tuple[str, Row | None]:
     common = {"proposed_at_offset": e.caused_by[0].offset if e and e.caused_by else -1, "at": record.timestamp}
     match e:
         case RecipientChanged():
-            row = {"recipient_id": e.recipient_id, "version": e.version, "body": _json_text(e.body), "deleted": False}
+            row = {"recipient_id": e.recipient_id, "version": e.version, "body": json_text(e.body), "deleted": False}
             return e.recipient_id, row | common
         case RecipientDeleted():
             return e.recipient_id, {
@@ -237,7 +237,7 @@ def entity_row(record: Record) -> tuple[tuple[str, str], Row | None]:
         "version": record.offset if e.version is None else e.version,
         "at": record.timestamp if e.at is None else e.at,
         "op": e.op,
-        "body": _json_text(e.body or b"{}"),
+        "body": json_text(e.body or b"{}"),
     }
 
 
@@ -260,10 +260,11 @@ def report_row(record: Record) -> tuple[tuple[str, int, str], Row | None]:
     return (e.alert, e.shard, config), row
 
 
-def _json_text(body: bytes) -> str:
+def json_text(body: bytes) -> str:
+    """A body as JSON text. Refused if it is none."""
     try:
         text = body.decode()
-        json.loads(text)
+        parse(text)
     except ValueError as error:
         msg = "the body is no JSON text"
         raise Refused(msg) from error

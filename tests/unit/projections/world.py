@@ -71,7 +71,7 @@ class Log:
     def append(self, topic: str, key: str, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> int:
         spot = Spot(topic, partition_of(key, PARTITIONS[topic]))
         offset = len(self.parts[spot])
-        item: Item | None = from_headers(*spot, offset, self.now, headers) if headers else None
+        item: Item | None = from_headers(spot.partition, offset, self.now, value, headers) if headers else None
         if item is None:
             try:
                 item = Record(*spot, offset, self.now, key, decode(value), value)
