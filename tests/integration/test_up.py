@@ -211,3 +211,17 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     assert told.returncode == 1, told.stderr
     assert len(told.stderr.splitlines()) == 1, told.stderr
     assert "is full (" in told.stderr
+
+
+def test_a_kafka_that_is_away_is_one_clear_line(tmp_path: Path) -> None:
+    assert "no Kafka answers there" in refused(tmp_path, "--port", "0", given={"kafka": "127.0.0.1:1"})
+
+
+def test_another_number_of_partitions_is_one_clear_line_and_everything_stops_in_time(
+    kafka: str, tmp_path: Path
+) -> None:
+    given = {"kafka": kafka, "entity_types": "host", "topic_prefix": f"{tmp_path.name[:60]}-"}
+    made = tidings(tmp_path, "topics", "apply", given=given | {"partitions": "2"})
+    assert made.returncode == 0, made.stderr
+    told = refused(tmp_path, "--port", "0", "--no-demo", given=given | {"partitions": "3"})
+    assert "set TIDINGS_PARTITIONS back to 2" in told

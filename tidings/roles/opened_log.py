@@ -7,6 +7,7 @@ Nobody may write before that record: it names the log, and a log that begins wit
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 from aiokafka.errors import KafkaError
@@ -22,22 +23,36 @@ log = logging.getLogger(__name__)
 
 async def opened(cluster: Cluster, catalogue: Catalogue, stop: asyncio.Event) -> bool:
     """Wait until the log is there; false if the stop came first."""
-    waiting: str | None = None
-    for attempt in range(1_000_000):
-        if stop.is_set():
-            return False
+    looking = asyncio.ensure_future(_look(cluster, catalogue))
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return looking.done() and looking.result()
+    finally:
+        looking.cancel()
+        stopped.cancel()
+        await asyncio.gather(looking, stopped, return_exceptions=True)
+
+
+async def _look(cluster: Cluster, catalogue: Catalogue) -> bool:
+    told: str | None = None
+    for attempt in itertools.count():
         try:
             async with asyncio.timeout(10), reading(cluster, catalogue) as reader:
                 missing = await _missing(reader, catalogue)
-        except (KafkaError, TimeoutError) as error:
+        except KafkaError as error:
             missing = f"the broker ({type(error).__name__})"
+        except TimeoutError:  # the client waits for ever for a partition that isn't there
+            missing = (
+                f"{catalogue.partitions} partitions of each topic, or an answer about them: see `tidings topics list`"
+            )
         if missing is None:
-            return True
-        if missing != waiting and attempt >= 20:
-            log.warning("waiting what=%r", missing)
-            waiting = missing
+            break
+        if missing != told and attempt * AGAIN_S >= SLOWLY_S:
+            log.warning("waiting for=%r", missing)
+            told = missing
         await asyncio.sleep(AGAIN_S if attempt < 100 else SLOWLY_S)
-    return False
+    return True
 
 
 async def _missing(reader: LogReader, catalogue: Catalogue) -> str | None:
