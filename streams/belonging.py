@@ -20,7 +20,6 @@ from topics.fetch import LogReader, Spot
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY_S = 60.0
 RECENT_MARKS = 150
 
 
@@ -41,8 +40,8 @@ async def difference(
             return f"{where} ends at {ends[spot]}, the rows are at {at}"
         topic = topics[spot.topic]
         if topic.compacted and topic.keep_ms and 0 < at < ends[spot]:
-            unread = await _first_from(reader, spot, at)
-            if unread is None or unread.offset != at or time.time() * 1000 - unread.timestamp > topic.keep_ms:
+            unread = await first_from(reader, spot, at)
+            if unread is not None and (unread.offset != at or time.time() * 1000 - unread.timestamp > topic.keep_ms):
                 return f"{where} has waited longer than its compaction lag: what came between may be gone"
         for offset, event_id, _ in marks[:RECENT_MARKS]:
             if offset < starts[spot]:
@@ -78,15 +77,15 @@ async def _name_at(reader: LogReader, spot: Spot, offset: int, end: int) -> str 
     """What names the record at `offset`; null if it is gone."""
     if offset >= end:
         return ""
-    message = await _first_from(reader, spot, offset)
+    message = await first_from(reader, spot, offset)
     return name_of(await reader.item(message)) if message is not None and message.offset == offset else None
 
 
-async def _first_from(reader: LogReader, spot: Spot, offset: int) -> Any:
+async def first_from(reader: LogReader, spot: Spot, offset: int) -> Any:
     """The first message that is still there from `offset` on; null if there is none."""
     await reader.seek({spot: offset})
-    while True:
+    end = (await reader.ends([spot]))[spot]
+    while await reader.position(spot) < end:
         for message in await reader.poll(500, limit=1):
             return message
-        if await reader.position(spot) > offset:
-            return None
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,8 @@ class Folding:
         self.at: dict[Spot, At] = {}
         self.progress = 0
         self.rows_of = ""
-        self.suspicious = asyncio.Event()
+        self.ahead_ms = -float("inf")  # the broker's clock is at least so far ahead of ours
+        self.assignment: Callable[[], int] = lambda: 0
         self._topics = catalogue.topics()
         self._producer, self._said = producer, said
         self._folds = defaultdict(lambda: fold_of(DEAD_LETTERS), {t: fold_of(t) for t in barrier.topics})
@@ -55,12 +57,17 @@ class Folding:
         self._marked: dict[Spot, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql")
 
-    async def own(self, spots: Sequence[Spot], epochs: dict[Spot, str]) -> dict[Spot, int]:
-        """These partitions are ours now: where to read on."""
+    async def own(self, spots: Sequence[Spot], epochs: dict[Spot, str], starts: dict[Spot, int]) -> dict[Spot, int]:
+        """These partitions are ours now: where to read on. What is kept for ever is read from 0, or not at all."""
+
+        def start(spot: Spot) -> int:
+            topic = self._topics[spot.topic]
+            return starts.get(spot, 0) if topic.compacted or topic.keep_ms is not None else 0
 
         def read() -> dict[Spot, At]:
             with self.store.writing() as tx:
-                return {s: ((p := positions.at_assignment(tx, s, epochs.get(s, ""))).next, p.done) for s in spots}
+                found = {s: positions.at_assignment(tx, s, epochs.get(s, ""), start(s)) for s in spots}
+                return {s: (p.next, p.done) for s, p in found.items()}
 
         self._swept.clear()
         self.at = await self.in_db(read)
@@ -72,19 +79,37 @@ class Folding:
             self.at.pop(spot, None)
             self._swept.discard(spot)
 
-    async def fold(self, spot: Spot, items: Sequence[Item]) -> None:
-        """Fold a batch of one partition; returns when it is committed or not ours. Restart."""
+    async def fold(self, spot: Spot, items: Sequence[Item], assignment: int) -> None:
+        """Fold a batch of one partition, read under `assignment`; returns when it is committed or not ours. Restart.
+
+        After another assignment the partition is read anew from its position, so what was read before is dropped.
+        """
         if spot.topic != DEAD_LETTERS:
             await self.barrier.dead_letters_read(self)
         async with self._locks[spot]:
-            while (at := self.at.get(spot)) is not None:
-                if items and items[0].offset < at[0]:
-                    items = [i for i in items if i.offset >= at[0]]
+            while assignment == self.assignment() and (at := self.at.get(spot)) is not None:
+                items = [i for i in items if i.offset >= at[0]]
                 if not items:
                     return
                 self._no_gap(spot, at[0], items[0].offset)
                 items = await self._commit(spot, items, at)
                 await self._sweep(spot)
+
+    async def pass_over(self, spot: Spot, at: At, to: int) -> None:
+        """Nothing readable stands before `to` (a transaction's marks, say): go on from there."""
+
+        def write() -> None:
+            with self.store.writing() as tx:
+                positions.move(tx, spot, at, (to, 0))
+
+        async with self._locks[spot]:
+            if self.at.get(spot) == at:
+                try:
+                    await self.in_db(write)
+                except positions.FenceLost:
+                    await self._read_again(spot, at)
+                else:
+                    self.at[spot] = (to, 0)
 
     async def sweep_all(self) -> None:
         """Decide what was asked before this worker was ready or owned the partition."""
@@ -129,8 +154,10 @@ class Folding:
             count = await self.in_db(partial(note_crash, self.store, bug))
             msg = f"ended {count} times because of {bug}"
             raise Restart(msg) from bug
-        self.at[spot] = (done.next, done.done)
+        if spot in self.at:
+            self.at[spot] = (done.next, done.done)
         self.progress += 1
+        self.ahead_ms = max(self.ahead_ms, newest - time.time() * 1000)
         if mark:
             self._marked[spot] = newest
         if done.said:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import faust
@@ -26,10 +24,11 @@ from streams import belonging
 from streams.barrier import Barrier
 from streams.clock import Clock
 from streams.folding import Folding, Restart
-from streams.metrics import FOLDED, LAG, READY, serve
+from streams.metrics import FOLDED, READY, serve
 from streams.relay import Relay
 from streams.runtime import consumer_app, greedy
-from topics.catalogue import Catalogue
+from streams.watch import Watch
+from topics.catalogue import SCHEMAS, Catalogue
 from topics.cluster import Cluster
 from topics.fetch import Item, LogReader, Spot, patiently, to_item, waiting_for_schema
 from topics.produce import Producer
@@ -37,7 +36,7 @@ from topics.produce import Producer
 log = logging.getLogger(__name__)
 
 RESTART = 3
-STUCK_AFTER_S = 15.0
+CLOSE_S = 10.0
 LOOK_EVERY_S = 0.1
 
 
@@ -58,7 +57,7 @@ async def run(settings: WorkerSettings, stop: asyncio.Event) -> int:
     worker = _Worker(settings, store)
     try:
         return await worker.run(stop)
-    except (Restart, NewerRows) as reason:
+    except (Restart, NewerRows, KafkaError) as reason:
         return _begin_again(reason)
     finally:
         store.close()
@@ -76,47 +75,55 @@ class _Worker:
         self._reader = LogReader(settings.cluster, settings.catalogue)
         self._producer = Producer(settings.cluster, settings.catalogue, "worker")
         self._relay, self._clock = Relay(self._producer), Clock(self._producer)
+        self._app: faust.App | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def run(self, stop: asyncio.Event) -> int:
+        """Work until `stop`, or until something fails; a stop is never waited for longer than CLOSE_S."""
+        work = asyncio.ensure_future(self._work())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({work, stopped, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+            return self._failed.result() if self._failed.done() else 0
+        finally:
+            for task in [work, stopped, *self._tasks]:
+                task.cancel()
+            await self._close()
+
+    async def _work(self) -> None:
+        """A start, and then whatever comes."""
+        catalogue = self._settings.catalogue
         rows_of = await self._patiently(self._store.prepare)
-        await self._until_there(self._reader.start, stop)
-        if stop.is_set():
-            return 0
-        spots = self._reader.spots(folded_topics(self._settings.catalogue))
-        self._epochs = await self._reader.epoch(spots)
-        if why := await belonging.difference(self._store, self._reader, self._settings.catalogue, spots, self._epochs):
+        await self._until_there(self._reader.start)
+        spots = self._reader.spots(folded_topics(catalogue))
+        self._epochs = await self._until_opened(spots)
+        self._starts = await self._reader.starts(spots)
+        if why := await belonging.difference(self._store, self._reader, catalogue, spots, self._epochs):
             await asyncio.to_thread(belonging.rebuild, self._store, why)
             rows_of = await self._patiently(self._store.prepare)
         barrier = Barrier(await self._reader.ends(spots))
         await self._producer.start()
-        self._folding = Folding(self._store, self._settings.catalogue, barrier, self._producer.name, self._relay.wake)
+        self._folding = Folding(self._store, catalogue, barrier, self._producer.name, self._relay.wake)
         self._folding.rows_of = rows_of
-        app = self._app()
+        app = self._app = self._faust()
+        self._folding.assignment = lambda: app.consumer_generation_id
         if self._settings.metrics_port is not None:
             serve(self._settings.metrics_port)
-        tasks = [
-            self._task(c)
-            for c in (
-                self._start_over(),
-                self._relay.run(self._folding),
-                self._clock.run(self._folding),
-                self._watch(app),
-                self._check(spots),
-            )
-        ]
-        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
-        try:
-            await app.start()
-            await asyncio.wait({stopped, self._failed}, return_when=asyncio.FIRST_COMPLETED)
-            return self._failed.result() if self._failed.done() else 0
-        finally:
-            for task in [*tasks, stopped]:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._close(app)
+        watch = Watch(self._store, self._reader, catalogue, spots)
+        await app.start()
+        for work in (
+            self._start_over(),
+            self._relay.run(self._folding),
+            self._clock.run(self._folding),
+            watch.run(self._folding, app),
+        ):
+            self._tasks.append(self._task(work))
+        await asyncio.Event().wait()
 
-    def _app(self) -> faust.App:
+    def _faust(self) -> faust.App:
         app = consumer_app(self._settings.group, self._settings.cluster, self._assigned)
         for topic in folded_topics(self._settings.catalogue):
             physical = self._settings.catalogue.physical(topic)
@@ -134,12 +141,12 @@ class _Worker:
         """Faust goes on after an event whose agent raised: so nothing is ever raised here, the process ends instead."""
         try:
             async for batch in greedy(stream):
-                parts: defaultdict[Spot, list[Item]] = defaultdict(list)
+                parts: defaultdict[tuple[Spot, int], list[Item]] = defaultdict(list)
                 for event in batch:
                     message = event.message
-                    parts[self._spot(message.tp)].append(await self._item(message))
-                for spot, items in parts.items():
-                    await self._folding.fold(spot, items)
+                    parts[self._spot(message.tp), message.generation_id].append(await self._item(message))
+                for (spot, assignment), items in parts.items():
+                    await self._folding.fold(spot, items, assignment)
                     FOLDED.labels(spot.topic).inc(len(items))
                 for event in batch:
                     event.ack()
@@ -157,7 +164,9 @@ class _Worker:
     async def _assigned(self, assignment: set[TP]) -> Mapping[TP, int]:
         spots = {self._spot(tp): tp for tp in assignment}
         try:
-            found = await self._folding.own(list(spots), self._epochs)
+            found = await self._folding.own(list(spots), self._epochs, self._starts)
+        except asyncio.CancelledError:  # another rebalance came first
+            raise
         except BaseException as error:
             self._fail(error)
             raise
@@ -173,40 +182,6 @@ class _Worker:
             READY.set(not waiting_for_schema)
             await self._folding.sweep_all()
             await asyncio.sleep(1)
-
-    async def _watch(self, app: faust.App) -> None:
-        """No progress for 15 s while there is something to read: end, and begin again."""
-        seen, since = -1, time.monotonic()
-        while True:
-            await asyncio.sleep(1)
-            behind = 0
-            for spot, at in list(self._folding.at.items()):
-                tp = TP(self._settings.catalogue.physical(spot.topic), spot.partition)
-                lag = max(0, (app.consumer.highwater(tp) or 0) - at[0])
-                LAG.labels(spot.topic, str(spot.partition)).set(lag)
-                behind += lag
-            if not behind or self._folding.progress != seen or waiting_for_schema:
-                seen, since = self._folding.progress, time.monotonic()
-            elif time.monotonic() - since > STUCK_AFTER_S:
-                msg = f"{behind} records wait and nothing was folded for {STUCK_AFTER_S:g} s"
-                raise Restart(msg)
-
-    async def _check(self, spots: list[Spot]) -> None:
-        """Every minute: do the rows still belong to this log?"""
-        while True:
-            await asyncio.sleep(belonging.CHECK_EVERY_S)
-            try:
-                mine = [s for s in spots if s in self._folding.at]
-                why = await belonging.difference(
-                    self._store, self._reader, self._settings.catalogue, mine, await self._reader.epoch(mine)
-                )
-            except KafkaError as error:
-                log.warning("the log can't be compared now error=%s", type(error).__name__)
-                continue
-            if why:
-                await asyncio.to_thread(belonging.rebuild, self._store, why)
-                raise Restart(why)
-            await self._folding.in_db(partial(belonging.thin, self._store, mine))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -231,9 +206,9 @@ class _Worker:
                 log.warning("the database is away error=%s", type(error).__name__)
                 await asyncio.sleep(1)
 
-    async def _until_there(self, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    async def _until_there(self, work: Callable[[], Awaitable[None]]) -> None:
         """Faust raises when it starts while the broker is down: wait for it first."""
-        while not stop.is_set():
+        while True:
             try:
                 await work()
             except KafkaError as error:
@@ -242,16 +217,26 @@ class _Worker:
             else:
                 return
 
-    async def _close(self, app: faust.App) -> None:
-        for name, closing in (
-            ("consumer", app.stop()),
-            ("producer", self._producer.stop()),
-            ("reader", self._reader.stop()),
-        ):
-            try:
-                await asyncio.wait_for(closing, 12)
-            except Exception as error:  # noqa: BLE001 - a stop that fails must not keep the others from stopping
-                log.warning("did not stop in order what=%s error=%s", name, type(error).__name__)
+    async def _until_opened(self, spots: list[Spot]) -> dict[Spot, str]:
+        """The log's epoch, once `tidings topics apply` has opened every partition."""
+        every = [*spots, Spot(SCHEMAS, 0)]
+        while unopened := [s for s, end in (await self._reader.ends(every)).items() if end == 0]:
+            log.warning("waiting for `tidings topics apply` topic=%s", unopened[0].topic)
+            await asyncio.sleep(1)
+        return await self._reader.epoch(spots)
+
+    async def _close(self) -> None:
+        """All at once, and never longer than CLOSE_S: what is left is repeated by the next start."""
+        closing = [self._producer.stop(), self._reader.stop(), *([self._app.stop()] if self._app else [])]
+        done = asyncio.gather(*closing, *self._tasks, return_exceptions=True)
+        try:
+            found = await asyncio.wait_for(done, CLOSE_S)
+        except TimeoutError:
+            log.warning("not everything stopped within %g s", CLOSE_S)
+            return
+        for error in found:
+            if isinstance(error, Exception):
+                log.warning("did not stop in order error=%s", type(error).__name__)
 
     def _spot(self, tp: Any) -> Spot:
         return Spot(self._settings.catalogue.logical(tp.topic), tp.partition)

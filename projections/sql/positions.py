@@ -47,10 +47,13 @@ class Position:
     epoch: str
 
 
-def at_assignment(tx: Connection, spot: Spot, epoch: str) -> Position:
-    """The stored position; a partition never read begins at 0 in this epoch."""
-    row = {"topic": spot.topic, "partition": spot.partition, "next": 0, "done": 0, "half_id": "", "epoch": epoch}
+def at_assignment(tx: Connection, spot: Spot, epoch: str, start: int = 0) -> Position:
+    """The stored position; a partition never read begins at `start` in this epoch, and none stays before it."""
+    row = {"topic": spot.topic, "partition": spot.partition, "next": start, "done": 0, "half_id": "", "epoch": epoch}
     insert_new(tx, positions, [row])
+    found = read(tx, spot)
+    if found.next < start:  # what is kept for a while only was not read in that while
+        move(tx, spot, (found.next, found.done), (start, 0))
     return read(tx, spot)
 
 
