@@ -4,6 +4,7 @@ With CI set a skipped test is a failed one: a test that can't run on a machine s
 """
 
 import os
+import socket
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -29,6 +30,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def namespace() -> str:
     """A prefix for topics and groups that no other test has: `t1b2c3d4e-`."""
     return f"t{uuid.uuid4().hex[:8]}-"
+
+
+@pytest.fixture
+def free_ports() -> tuple[int, int]:
+    """Two ports that are free now, for servers that come back at their address after a kill."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 @pytest.hookimpl(wrapper=True)

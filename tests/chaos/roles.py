@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidings.cli.main import __name__ as COMMAND
+COMMAND = "tidings.cli.main"
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Role:
             self.start()
 
     def kill(self) -> None:
-        """kill -9, and start it again at once."""
+        """Kill -9, and start it again at once."""
         assert self.process
         self.kills.append(time.time())
         self.process.kill()
