@@ -1,9 +1,13 @@
-"""Direct notices: checked, their lanes decided, and sent to `notice-requests` as one record each, however many
-people it names.
+"""Direct notices: checked, their lanes decided, and said.
+
+A condition (with a `key`), or one for many, goes to `notice-requests` as one record and is fanned out from there. Any
+other takes the short cut: its notices go straight to `notices`, one for each person, and it is answered when all are
+acknowledged; a repeat completes what was left, for the ids are the same on both ways.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,18 +16,17 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from api.durations import LONGEST_MS
-from api.lanes import INBOX, resolve
+from api.lanes import resolve
 from api.problems import Problem, over, too_large
 from api.proposals import stamp
 from api.protocol import first_fault
 from api.requests import json_object
-from api.sending import put
+from api.sending import begin, landed, put
 from api.tokens import is_id
-from projections.fan_out import receivers
+from projections.fan_out import direct_notices
 from projections.sql.views import recipients
-from topics.catalogue import NOTICE_REQUESTS
-from topics.events import Lane, NoticeRequested, NoticeResolved
-from topics.ids import direct_notice_id
+from topics.catalogue import NOTICE_REQUESTS, NOTICES
+from topics.events import Lane, NoticeRaised, NoticeRequested, NoticeResolved
 from topics.json_text import compact, joined, members
 from topics.produce import Placed
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 User = Annotated[str, Field(min_length=1, max_length=200)]
+SHORT_CUT_USERS = 100
 _TEXTS = ("title", "text", "link", "data")
 
 
@@ -74,10 +78,11 @@ class DirectNotice(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """`ids`: user to the id of that user's notice."""
+    """`ids`: user to the id of that user's notice; where it stands: the offsets that follow it on `topic`."""
 
     ids: dict[str, str]
-    placed: Placed
+    topic: str
+    following: dict[int, int]
 
 
 async def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Requested:
@@ -102,10 +107,17 @@ async def request(gateway: Gateway, subject: str, request_key: str, text: str) -
         entity_id=asked.entity.id if asked.entity else None,
         body=joined({name: compact(raw[name]) for name in _TEXTS if name in raw}).encode(),
     )
-    placed = await put(gateway, NOTICE_REQUESTS, _key(subject, asked.key), event)
-    told = receivers((*(Lane("", INBOX, "recipient", user, 0) for user in asked.to), *lanes))
-    ids = {user: direct_notice_id(subject, request_key, user) for user, inbox, _ in told if inbox}
-    return Requested(ids, placed)
+    outs = direct_notices(event, {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": ()})
+    raised = [o.event for o in outs if isinstance(o.event, NoticeRaised)]
+    ids = {e.user: e.notice_id for e in raised if e.inbox}
+    if asked.key is not None or len(raised) > SHORT_CUT_USERS:
+        placed = await put(gateway, NOTICE_REQUESTS, _key(subject, asked.key), event)
+        return Requested(ids, NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
+    sent = [await begin(gateway, NOTICES, e.user, e) for e in raised]
+    following: dict[int, int] = {}
+    for placed in await asyncio.gather(*map(landed, sent)):
+        following[placed.partition] = max(following.get(placed.partition, 0), placed.offset + 1)
+    return Requested(ids, NOTICES, following)
 
 
 async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed:

@@ -17,6 +17,8 @@ class Http:
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one call."""
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        while self._free and self._free[-1][0].at_eof():  # the server closed it after a while of rest
+            self._free.pop()[1].close()
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: {self._address[0]}:{self._address[1]}\r\n"

@@ -45,6 +45,8 @@ async def measure(running: Site) -> None:
         print(spread("bare hop: one record through the broker, 200/s", hop))
         direct = await directs(http, socket)
         print(spread("direct notice: HTTP sent → push, 200/s", direct))
+        status, made = await http.call("PUT", "/v1/recipients/bench", {"name": "Bench"})
+        assert status in (200, 201), made
         config = {"name": "bench", "metric": {}, "channel": {"inbox": ["bench"]}}
         status, made = await http.call("POST", "/v1/alert-configs", config)
         assert status == 201, made
@@ -178,10 +180,15 @@ def start_wrapper(running: Site) -> subprocess.Popen[bytes]:
     folder = Path(tempfile.mkdtemp(prefix="tidings-bench-"))
     program = Path(__file__).with_name("echo.py")
     (folder / "alerts.toml").write_text(ALERTS.format(python=sys.executable, program=program))
-    return subprocess.Popen([TIDINGS, "wrapper", str(folder / "alerts.toml")], env=running.environment(), stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [TIDINGS, "wrapper", str(folder / "alerts.toml")], env=running.environment(), stderr=subprocess.DEVNULL
+    )
 
 
 def main() -> None:
     """Run it in an installation of its own."""
-    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder, site(Path(folder) / "data", "--no-demo") as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder,
+        site(Path(folder) / "data", "--no-demo") as running,
+    ):
         asyncio.run(measure(running))

@@ -40,7 +40,9 @@ class Site:
 
     def token(self, *who: str) -> str:
         """A signed token, by the command line."""
-        done = subprocess.run([TIDINGS, "token", *who, "--data", str(self.data)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [TIDINGS, "token", *who, "--data", str(self.data)], check=True, capture_output=True, text=True
+        )
         return done.stdout.strip()
 
     def environment(self) -> dict[str, str]:
@@ -61,7 +63,10 @@ def site(data: Path, *arguments: str) -> Iterator[Site]:
     port = free_port()
     begun = time.monotonic()
     process = subprocess.Popen(
-        [TIDINGS, "up", "--data", str(data), "--port", str(port), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [TIDINGS, "up", "--data", str(data), "--port", str(port), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert process.stdout

@@ -132,7 +132,7 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
         told = receivers(effect.lanes)
     return [
         _raised(
-            record,
+            _source(record),
             user,
             effect.notice_id,
             inbox=inbox,
@@ -171,19 +171,26 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]
     if len(e.body) > LARGEST_BODY:
         msg = f"a body of {len(e.body)} bytes leaves no room for a notice"
         raise Refused(msg)
-    told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
-    named = [(user, inbox, lanes, direct_notice_id(e.subject, e.request_key, user)) for user, inbox, lanes in told]
+    outs = direct_notices(e, _source(record))
     if e.key is not None:
         at = (f"direct:{e.subject}", e.key)
         if at in desk.conditions:
             return []
-        desk.conditions[at] = tuple((user, notice_id) for user, _, _, notice_id in named)
+        desk.conditions[at] = tuple(
+            (o.event.user, o.event.notice_id) for o in outs if isinstance(o.event, NoticeRaised)
+        )
         desk.touched.add(at)
+    return outs
+
+
+def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[Outgoing]:
+    """The notices that a direct request asks for; `source` is the producer, occurred_at and caused_by of each."""
+    told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
     return [
         _raised(
-            record,
+            source,
             user,
-            notice_id,
+            direct_notice_id(e.subject, e.request_key, user),
             inbox=inbox,
             lanes=lanes,
             kind="direct",
@@ -195,7 +202,7 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]
             forward=e.forward,
             body=e.body,
         )
-        for user, inbox, lanes, notice_id in named
+        for user, inbox, lanes in told
     ]
 
 
@@ -219,7 +226,7 @@ def receivers(lanes: tuple[Lane, ...]) -> list[tuple[str, bool, tuple[Lane, ...]
 
 
 def _raised(
-    record: Record,
+    source: dict[str, Any],
     user: str,
     notice_id: str,
     *,
@@ -236,7 +243,7 @@ def _raised(
 ) -> Outgoing:
     event = NoticeRaised(
         event_id=derived_id("raised", notice_id, user),
-        **_source(record),
+        **source,
         notice_id=notice_id,
         user=user,
         inbox=inbox,

@@ -73,12 +73,11 @@ async def _send(request: Request) -> Response:
     if text.lstrip().startswith("["):
         return await _send_batch(gateway, identity.user, request_key, items(text, limits.ndjson_lines))
     sent = await direct_notices.request(gateway, identity.user, request_key, text)
-    position = gateway.live.token(NOTICE_REQUESTS, {sent.placed.partition: sent.placed.offset + 1})
+    position = gateway.live.token(sent.topic, sent.following)
     return JSONResponse({"ids": sent.ids, "request_key": request_key, "position": position}, 202)
 
 
 async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: list[str]) -> Response:
-    reached: dict[int, int] = {}
 
     async def one(index: int, text: str) -> dict[str, Any]:
         key = f"{request_key}/{index}"
@@ -86,16 +85,14 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
             sent = await direct_notices.request(gateway, subject, key, text)
         except Problem as problem:
             return refused(index, problem)
-        reached[sent.placed.partition] = max(reached.get(sent.placed.partition, 0), sent.placed.offset + 1)
-        return {"line": index + 1, "ids": sent.ids, "request_key": key}
+        position = gateway.live.token(sent.topic, sent.following)
+        return {"line": index + 1, "ids": sent.ids, "request_key": key, "position": position}
 
     results: list[dict[str, Any]] = []
     for start in range(0, len(texts), 100):
         results += await asyncio.gather(*(one(i, t) for i, t in enumerate(texts[start : start + 100], start)))
     wrong = sum("error" in r for r in results)
     answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
-    if reached:
-        answer["position"] = gateway.live.token(NOTICE_REQUESTS, reached)
     return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
 
 
