@@ -1,4 +1,6 @@
-"""The physical limit beside which the paths are shown: one record through this broker, produced and consumed by bare aiokafka clients."""
+"""The physical limit beside which the paths are shown: one record through this broker, produced and consumed by bare
+aiokafka clients.
+"""
 
 from __future__ import annotations
 

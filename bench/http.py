@@ -1,4 +1,6 @@
-"""A small HTTP/1.1 client on asyncio streams with kept-alive connections, so that the client costs little beside what it measures."""
+"""A small HTTP/1.1 client on asyncio streams with kept-alive connections, so that the client costs little beside what
+it measures.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Http:
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: {self._address[0]}:{self._address[1]}\r\n"
-            f"authorization: Bearer {self._token}\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+            f"authorization: Bearer {self._token}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(data)}\r\n\r\n"
         )
         writer.write(head.encode() + data)
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

@@ -136,11 +136,11 @@ async def paced(
                 took[title] = (time.monotonic_ns() - sent[title]) / 1e6
 
     receiving = asyncio.create_task(receive())
-    sending: list[asyncio.Task[None]] = []
+    sending: list[asyncio.Future[None]] = []
     begun = time.monotonic()
     for i in range(count):
         await asyncio.sleep(max(0.0, begun + i / rate - time.monotonic()))
-        sending.append(asyncio.ensure_future(send(i)))  # type: ignore[arg-type]
+        sending.append(asyncio.ensure_future(send(i)))
     await asyncio.gather(*sending)
     await asyncio.wait_for(receiving, 60)
     return list(took.values())

@@ -36,7 +36,8 @@ def main() -> None:
         with site(data) as warm:
             sizes = [pss(p) for p in family(warm.process.pid)]
             print(
-                f"| start | seconds to the printed URL |\n|---|---|\n| cold, empty directory | {first:.1f} |\n| warm | {warm.started_s:.1f} |\n"
+                "| start | seconds to the printed URL |\n|---|---|\n"
+                f"| cold, empty directory | {first:.1f} |\n| warm | {warm.started_s:.1f} |\n"
             )
         print("| process | PSS (MB) |\n|---|---|")
         for name, size in sizes:
