@@ -47,7 +47,11 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """For other roles that join this installation."""
-        return os.environ | {"TIDINGS_KAFKA": self.bootstrap, "TIDINGS_DATABASE": f"sqlite:///{self.data}/tidings.db"}
+        return os.environ | {
+            "TIDINGS_KAFKA": self.bootstrap,
+            "TIDINGS_DATABASE": f"sqlite:///{self.data}/tidings.db",
+            "TIDINGS_ENTITY_TYPES": ",".join(self.facts["entity_types"]),
+        }
 
 
 def free_port() -> int:
