@@ -34,9 +34,10 @@ ACCEPTED_LATE_S = 0.5  # a killed sender's last words may still lie in a socket 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was put in: notices by (id, user), those of them that were read at once, the alert's titles."""
+    """What was put in: notices by (id, user); the announcements go to people without addresses; the alert's titles."""
 
     direct: frozenset[Key]
+    announced: frozenset[Key]
     read: frozenset[Key]
     titles: frozenset[str]
     inbox_user: str  # of the alert's notices: this one sees them
@@ -65,12 +66,12 @@ def _stored_once(site: Site, boxes: list[Record], said: Said) -> dict[Key, Recor
     """None lost, none twice in the store; its first NoticeRaised by notice."""
     stored = Counter((r.notice_id, r.user_id) for r in site.rows(select(notices.c.notice_id, notices.c.user_id)))
     assert max(stored.values()) == 1
-    assert said.direct <= stored.keys(), "a direct notice is lost"
+    assert said.direct | said.announced <= stored.keys(), "a direct notice is lost"
     by_alert = site.rows(select(notices.c.user_id, notices.c.body).where(notices.c.alert == "each"))
     for user in (said.inbox_user, said.mail_user):
         titles = Counter(json.loads(r.body)["title"] for r in by_alert if r.user_id == user)
         assert titles == Counter(said.titles), f"an alert's notice for {user} is lost or doubled"
-    assert len(stored) == len(said.direct) + 2 * len(said.titles), "a notice that nobody sent"
+    assert len(stored) == len(said.direct | said.announced) + 2 * len(said.titles), "a notice that nobody sent"
     first: dict[Key, Record] = {}
     for record in boxes:
         if isinstance(record.event, NoticeRaised):
