@@ -36,7 +36,7 @@ class Clock:
         await folding.barrier.reached()
         while True:
             owned = [s.partition for s in folding.at if s.topic == NOTICES]
-            self._ahead_ms = max(self._ahead_ms, folding.ahead_ms)
+            self._ahead_ms = max(self._ahead_ms, folding.heard_ahead())
             until = int(time.time() * 1000 + self._ahead_ms)
 
             def read(owned: list[int] = owned, until: int = until) -> list[Wait]:

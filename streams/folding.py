@@ -47,7 +47,7 @@ class Folding:
         self.at: dict[Spot, At] = {}
         self.progress = 0
         self.rows_of = ""
-        self.ahead_ms = -float("inf")  # the broker's clock is at least so far ahead of ours
+        self._ahead_ms = -float("inf")
         self.assignment: Callable[[], int] = lambda: 0
         self._topics = catalogue.topics()
         self._producer, self._said = producer, said
@@ -117,6 +117,14 @@ class Folding:
             async with self._locks[spot]:
                 await self._sweep(spot)
 
+    def heard_ahead(self) -> float:
+        """The broker's clock minus ours, at least, by what was folded since the last call: a wrong stamp is told once.
+
+        Minus infinity where nothing was.
+        """
+        ahead, self._ahead_ms = self._ahead_ms, -float("inf")
+        return ahead
+
     async def in_db(self, work: Callable[[], T]) -> T:
         """Run on the SQL thread; wait and try again for as long as the database is away."""
         wait = 0.05
@@ -157,7 +165,7 @@ class Folding:
         if spot in self.at:
             self.at[spot] = (done.next, done.done)
         self.progress += 1
-        self.ahead_ms = max(self.ahead_ms, newest - time.time() * 1000)
+        self._ahead_ms = max(self._ahead_ms, newest - time.time() * 1000)
         if mark:
             self._marked[spot] = newest
         if done.said:

@@ -103,15 +103,18 @@ def _builder(name: str) -> Callable[[dict[str, Any]], Any]:
     """From fastavro's dict to the dataclass called `name`, nested ones included."""
     cls: Any = getattr(events, name)
     convert: list[tuple[str, Callable[[Any], Any]]] = []
+    lists: list[str] = []  # of texts
     for field, hint in typing.get_type_hints(cls).items():
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not tuple:
             continue
         item: Any = typing.get_args(hint)[0]
         nested = dataclasses.is_dataclass(item)
+        if item is str:
+            lists.append(field)
         convert.append((field, _tuple_of(_builder(item.__name__)) if nested else tuple))
 
     def build(fields: dict[str, Any]) -> Any:
-        for value in fields.values():
+        for value in (*fields.values(), *("".join(fields[f]) for f in lists)):
             if type(value) is str and "\0" in value:
                 msg = f"a text in {name} holds NUL"
                 raise Undecodable(msg)

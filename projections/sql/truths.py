@@ -156,7 +156,7 @@ def after_result(before: Row | None, record: Record) -> Row:
 
 
 def _text(body: bytes) -> str:
-    return body.decode(errors="replace")[:1000]
+    return body.decode(errors="replace").replace("\0", "\ufffd")[:1000]
 
 
 def _request_row(record: Record, e: DeliveryRequested) -> Row:
@@ -248,7 +248,7 @@ def report_row(record: Record) -> tuple[tuple[str, int, str], Row | None]:
         msg = f"{type(e).__name__} has no place on alert-reports"
         raise Refused(msg)
     config = e.config_id or ""
-    text = e.body.decode(errors="replace")[:4000]
+    text = e.body.decode(errors="replace").replace("\0", "\ufffd")[:4000]
     row = {
         "alert": e.alert,
         "shard": e.shard,

@@ -3,150 +3,24 @@
 Requests become notices, time becomes forwards, reads stop them, starts repeat nothing.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from projections.sql.schema import delivery_requests, meta, notices, outbox, positions, steps
-from projections.sql.store import Store
-from streams.worker import WorkerSettings, run
-from topics.catalogue import COMMANDS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS, Catalogue
-from topics.cluster import Cluster
-from topics.events import (
-    Decided,
-    DeliveryRequested,
-    Event,
-    Lane,
-    NoticeMarked,
-    NoticeRequested,
-    RecipientProposed,
-    Record,
-)
+from projections.sql.schema import delivery_requests, meta, notices, positions, steps
+from tests.integration.worker_site import Site, mark, recipient, request
+from topics.catalogue import COMMANDS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
+from topics.events import Decided, DeliveryRequested
 from topics.fetch import reading
-from topics.ids import direct_notice_id, new_id
-from topics.produce import Producer, now_us
-from topics.provision import apply
-
-
-class Site:
-    """One installation for one test: topics of its own on the shared broker, a database file."""
-
-    def __init__(self, bootstrap: str, prefix: str, folder: Path) -> None:
-        self.cluster, self.catalogue = Cluster(bootstrap), Catalogue(("vm",), prefix=prefix, partitions=2)
-        self.url = f"sqlite:///{folder}/tidings.db"
-        self.store = Store(self.url)
-        self.producer = Producer(self.cluster, self.catalogue, "test")
-
-    async def say(self, topic: str, key: str, event: Event) -> None:
-        await self.producer.send(topic, key, event)
-
-    def settings(self) -> WorkerSettings:
-        return WorkerSettings(self.cluster, self.catalogue, self.url, group=f"{self.catalogue.prefix}worker")
-
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        stop = asyncio.Event()
-        task = asyncio.create_task(run(self.settings(), stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            assert await task == 0
-
-    async def until(self, query: Any, holds: Callable[[list[Any]], bool], seconds: float = 30) -> list[Any]:
-        """The rows of `query` once they hold."""
-        rows: list[Any] = []
-        async with asyncio.timeout(seconds):
-            while True:
-                rows = await asyncio.to_thread(self.rows, query)
-                if holds(rows):
-                    return rows
-                await asyncio.sleep(0.02)
-
-    def rows(self, query: Any) -> list[Any]:
-        with self.store.reading() as tx:
-            return list(tx.execute(query))
-
-    async def log(self, topic: str) -> list[Record]:
-        """Everything on a topic now."""
-        out = []
-        async with reading(self.cluster, self.catalogue) as reader:
-            for spot, end in (await reader.ends(reader.spots([topic]))).items():
-                out += [r async for r in reader.range(spot, 0, end) if isinstance(r, Record)]
-        return out
-
-    async def settled(self) -> None:
-        """Until every folded partition is read to its end and nothing waits to be said."""
-        async with reading(self.cluster, self.catalogue) as reader, asyncio.timeout(30):
-            while True:
-                at = {(r.topic, r.partition): r.next for r in self.rows(select(positions))}
-                ends = await reader.ends(reader.spots({t for t, _ in at}))
-                if at and all(at.get(s) == end for s, end in ends.items()) and not self.rows(select(outbox.c.event_id)):
-                    return
-                await asyncio.sleep(0.05)
+from topics.ids import direct_notice_id
 
 
 @pytest.fixture
 async def site(kafka: str, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(kafka, namespace, tmp_path)
-    await asyncio.to_thread(apply, made.cluster, made.catalogue)
-    made.store.prepare()
-    await made.producer.start()
-    yield made
-    await made.producer.stop()
-    made.store.close()
-
-
-def request(users: tuple[str, ...], key: str, after_ms: int = 0, **more: Any) -> NoticeRequested:
-    lanes = tuple(Lane("email", "email", "recipient", u, after_ms) for u in users)
-    given: dict[str, Any] = {
-        "event_id": new_id(),
-        "producer": "test",
-        "occurred_at": now_us(),
-        "subject": "billing",
-        "key": None,
-        "request_key": key,
-        "users": users,
-        "lanes": lanes,
-        "forward": "",
-        "severity": "info",
-        "entity_type": None,
-        "entity_id": None,
-        "body": b'{"title":"hello","metric":{"high":1.10}}',
-    }
-    return NoticeRequested(**{**given, **more})
-
-
-def recipient(user: str) -> RecipientProposed:
-    body = f'{{"name":"{user}","addresses":{{"email":"{user}@example.test"}}}}'.encode()
-    return RecipientProposed(
-        event_id=new_id(),
-        producer="test",
-        occurred_at=now_us(),
-        recipient_id=user,
-        op="replace",
-        based_on=None,
-        body=body,
-    )
-
-
-def mark(user: str, notice: str, how: str) -> NoticeMarked:
-    return NoticeMarked(
-        event_id=new_id(),
-        producer="test",
-        occurred_at=now_us(),
-        user=user,
-        cmd=new_id(),
-        mark=how,
-        ids=(notice,),
-        up_to=None,
-        until=None,
-    )
+    async with Site(kafka, namespace, tmp_path).open() as made:
+        yield made
 
 
 async def test_an_unread_notice_is_forwarded_once_and_a_read_one_never(site: Site) -> None:
@@ -180,15 +54,14 @@ async def test_a_rebuild_gives_the_same_rows_and_says_nothing(site: Site) -> Non
         await site.until(select(delivery_requests), lambda r: len(r) == 20)
         await site.settled()
     before = {t.name: sorted(map(repr, site.rows(select(t)))) for t in tables}
-    logged = {t: len(await site.log(t)) for t in site.catalogue.topics()}
+    logged = await site.sizes()
     with site.store.writing() as tx:
         tx.execute(meta.update().values(stamp=0))
     async with site.working():
         await site.until(select(meta.c.stamp), lambda r: bool(r and r[0].stamp > 0))
         await site.settled()
     assert {t.name: sorted(map(repr, site.rows(select(t)))) for t in tables} == before
-    grown = {t: n - logged[t] for t in site.catalogue.topics() if (n := len(await site.log(t))) > logged[t]}
-    assert set(grown) <= {"schemas"}
+    assert await site.sizes() == logged
 
 
 async def test_each_question_has_one_answer_on_the_log_after_restarts(site: Site) -> None:
@@ -203,8 +76,8 @@ async def test_each_question_has_one_answer_on_the_log_after_restarts(site: Site
 
 
 async def test_bytes_that_are_no_event_become_dead_letters_and_nothing_stops(site: Site) -> None:
-    await (await site.producer.enqueue_bytes(NOTICE_REQUESTS, "billing", b"garbage"))
-    await (await site.producer.enqueue_bytes(NOTICES, "ann", b"\xc3\x01short"))
+    await site.say_bytes(NOTICE_REQUESTS, "billing", b"garbage")
+    await site.say_bytes(NOTICES, "ann", b"\xc3\x01short")
     async with site.working():
         await site.say(NOTICE_REQUESTS, "billing", request(("ann",), "after"))
         await site.until(select(notices), lambda r: len(r) == 1)
