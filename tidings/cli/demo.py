@@ -11,7 +11,7 @@ def demo() -> None:
 
 
 @demo.command()
-@click.option("--seconds", type=click.FloatRange(1, 60), default=12, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 60), default=45, show_default=True)
 def stress(seconds: float) -> None:
     """Make this machine busy for some seconds, so that the demo's processor alert has something to say."""
     from tidings.demo.stress import burn  # noqa: PLC0415 - `--help` is to be quick
