@@ -20,7 +20,7 @@ from api.live_inbox import CHANNEL, UserInbox
 from api.notice_json import Deliveries, notice_text
 from api.problems import Problem
 from api.protocol import Subscribe
-from projections.notices import Notice
+from projections.notice import Notice
 from projections.sql.views import notices, positions
 from projections.sql.views.inboxes import NO_TEXT
 from projections.sql.views.notices import Cursor

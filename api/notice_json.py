@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from api.frames import quoted, when
-from projections.notices import Notice
+from projections.notice import Notice
 from projections.sql.views.notices import Delivery
 from topics.json_text import joined, members
 

@@ -7,38 +7,18 @@ answer counts only once it stands on the log.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from projections.notice import Notice, Step
 from projections.outgoing import Outgoing, Refused
 from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Cause, Decided, DeliveryCancelled, DeliveryRequested, Due, Lane, Record
 from topics.ids import derived_id
 from topics.json_text import dumps, encoded, joined, members, parse
 
-if TYPE_CHECKING:
-    from projections.notices import Notice
-
 DELIVERY_DEADLINE_MS = 24 * 3_600_000
 LONGEST_DELAY_MS = 3653 * 24 * 3_600_000
 LATEST_MS = 1 << 53  # what every JSON reader can still count
-
-
-@dataclass(slots=True)
-class Step:
-    """One thing that waits. `number` grows whenever it is set anew; `asked_*` is what its partition said at the Due."""
-
-    what: str
-    step: str
-    channel: str
-    kind: str
-    value: str
-    due_at: int
-    number: int = 0
-    state: str = "waiting"
-    reason: str = ""
-    asked_offset: int | None = None
-    asked_at: int | None = None
-    asked_preferences: str = ""
 
 
 @dataclass(frozen=True, slots=True)

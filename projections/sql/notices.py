@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, tuple_, update
 
-from projections.forwarding import Question, Step, decide, decided_id
-from projections.notices import Box, Notice, apply
+from projections.forwarding import Question, decide, decided_id
+from projections.notice import Notice, Step
+from projections.notices import Box, apply
 from projections.outgoing import Outgoing
 from projections.sql.fold import Decider
 from projections.sql.outbox import waiting_ids

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from projections.forwarding import Step
+from projections.notice import Step
 from projections.sql.schema import steps
 
 

@@ -1,6 +1,7 @@
 """Golden ids: a recipe that changed would say everything again."""
 
-from projections.forwarding import Step, decided_id, delivery_id, due_id
+from projections.forwarding import decided_id, delivery_id, due_id
+from projections.notice import Step
 from topics.dead_letters import dead_letter_id
 from topics.ids import alert_notice_id, derived_id, direct_notice_id
 

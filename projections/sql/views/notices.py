@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
-from projections.forwarding import Step
-from projections.notices import Notice
+from projections.notice import Notice, Step
 from projections.sql.schema import delivery_requests, delivery_results, marks, notices, preferences, steps
 from projections.sql.views.rows import notice_of, step_of
 

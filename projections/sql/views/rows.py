@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from projections.forwarding import Step
-from projections.notices import Notice
+from projections.notice import Notice, Step
 
 
 def step_of(row: Any) -> Step:

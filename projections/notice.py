@@ -1,0 +1,68 @@
+"""A user's notice and what waits for it, as the fold of `notices` keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing that waits. `number` grows whenever it is set anew; `asked_*` is what its partition said at the Due."""
+
+    what: str
+    step: str
+    channel: str
+    kind: str
+    value: str
+    due_at: int
+    number: int = 0
+    state: str = "waiting"
+    reason: str = ""
+    asked_offset: int | None = None
+    asked_at: int | None = None
+    asked_preferences: str = ""
+
+
+@dataclass(slots=True)
+class Notice:
+    """One user's notice. `version` is the position of the newest update; `hold` the latest snooze ever asked for."""
+
+    user: str
+    notice_id: str
+    raised_offset: int
+    raised_at: int
+    changed_offset: int
+    inbox: bool
+    kind: str
+    alert: str | None
+    config_id: str | None
+    key: str | None
+    entity_type: str | None
+    entity_id: str | None
+    severity: str
+    forward: str
+    body: str
+    version: tuple[int, int] = (-1, -1)
+    seen_at: int | None = None
+    read_at: int | None = None
+    archived_at: int | None = None
+    snoozed_until: int | None = None
+    hold: int = 0
+    ended_at: int | None = None
+    stopped: bool = False
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether it stands in the inbox now: neither archived nor snoozed."""
+        return self.inbox and self.archived_at is None and self.snoozed_until is None
+
+    @property
+    def unread(self) -> bool:
+        """Counted as unread."""
+        return self.open and self.read_at is None
+
+    @property
+    def unseen(self) -> bool:
+        """Counted as unseen (the badge)."""
+        return self.open and self.seen_at is None
