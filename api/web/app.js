@@ -90,8 +90,9 @@ function start(me) {
 
 async function demo(mail, toasts) {
   const button = byId("stress");
-  try { await call("GET", "/demo"); } catch (problem) { if (problem.status === 404) return; throw problem; }
-  button.hidden = false;
+  let offers;
+  try { offers = (await call("GET", "/demo")).json; } catch (problem) { if (problem.status === 404) return; throw problem; }
+  button.hidden = !offers.stress;
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {

@@ -15,7 +15,7 @@ function fields(value, path = "", found = []) {
   } else if (path) found.push([path, value]);
   return found;
 }
-const isPercent = (name, v) => typeof v === "number" && v >= 0 && v <= 100 && /(percent|pct)$/i.test(name);
+const isPercent = (name, v) => typeof v === "number" && v >= 0 && v <= 100 && /(^|[._])(percent|pct|cpu|memory)$/i.test(name);
 function words(name, v) {
   if (typeof v !== "number") return v === null ? "–" : String(v);
   if (isPercent(name, v)) return `${number.format(v)} %`;
