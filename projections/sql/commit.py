@@ -14,7 +14,7 @@ from projections.outgoing import Outgoing, Refused
 from projections.sql import outbox, positions
 from projections.sql.fold import Decider, TopicFold
 from projections.sql.schema import STAMP, crashes, dead_letters
-from projections.sql.store import Store, insert_new, is_away
+from projections.sql.store import Store, insert_new, is_away, is_too_much
 from topics.dead_letters import DeadLetter, digest
 from topics.events import Record, TopicOpened
 from topics.fetch import Broken, Item, Spot
@@ -84,10 +84,11 @@ def commit(
     `decider` is null until the start's barrier is reached: nothing is decided before. FenceLost, OtherRows, Bug,
     SQLAlchemy's errors.
     """
+    refused: dict[int, str] = {}
     while True:
         try:
             with store.writing() as tx:
-                return _commit(tx, fold, spot, batch, at, rows_of, decider, mark=mark)
+                return _commit(tx, fold, spot, batch, at, rows_of, decider, refused, mark=mark)
         except _Cut as cut:
             batch = batch[: cut.at]
         except (positions.FenceLost, OtherRows):
@@ -95,6 +96,9 @@ def commit(
         except Exception as error:
             if is_away(error):
                 raise
+            if len(batch) == 1 and not refused and is_too_much(error):
+                refused[batch[0].offset] = "the database can hold no such value"
+                continue
             if len(batch) == 1:
                 raise Bug(spot, batch[0].offset, error) from error
             batch = batch[:1]  # one by one, until the record that nobody foresaw stands alone
@@ -123,11 +127,13 @@ def _commit(
     at: tuple[int, int],
     rows_of: str,
     decider: Decider | None,
+    refused: dict[int, str],
     *,
     mark: bool,
 ) -> Done:
     _fence(tx, spot, at, rows_of)
     skipped, noted = _dead(tx, spot, batch)
+    skipped = refused | skipped
     records = [
         i for i in batch if isinstance(i, Record) and not isinstance(i.event, TopicOpened) and i.offset not in skipped
     ]

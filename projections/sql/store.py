@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.schema import Table
@@ -40,6 +40,12 @@ def is_away(error: BaseException) -> bool:
     if state is not None:
         return state[:2] in {"08", "40", "53", "57"} or state == "55P03"
     return isinstance(error, OperationalError) or error.connection_invalidated
+
+
+def is_too_much(error: BaseException) -> bool:
+    """Whether `error` says that no row can hold such a value, today or ever (SQLSTATE 22, data; 54, limits)."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, DataError) or state[:2] in {"22", "54"}
 
 
 class Store:

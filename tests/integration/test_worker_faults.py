@@ -1,9 +1,12 @@
 """What strangers write, what is taken away from under a running worker, and how it ends and begins again."""
 
 import asyncio
+import dataclasses
 import io
 import json
+import random
 import sqlite3
+import string
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -196,13 +199,16 @@ async def test_postgres_takes_requests_and_what_it_can_not_hold_is_a_dead_letter
         await site.say(NOTICE_REQUESTS, "billing", request(("ann", "bo\0b"), "r1"))
         report = AlertReported(**by_test(), alert="cpu", shard=0, kind="error", config_id=None, body=b"\0 in a trace")
         await site.say(ALERT_REPORTS, "cpu/0", report)
+        await site.say(ALERT_REPORTS, "cpu/0", dataclasses.replace(report, event_id=new_id(), shard=1 << 40))
+        long = "".join(random.Random(1).choices(string.printable, k=6_000))  # beyond what an index takes, unpacked too
+        await site.say(VM, long, entity(long))
         await site.say(NOTICE_REQUESTS, "billing", request(("ann", "bob"), "r2"))
         await delivered(site, "ann")
         await site.settled()
         states = {(s.user_id, s.state, s.reason) for s in site.rows(select(steps))}
         assert states == {("ann", "delivered", "unread"), ("bob", "skipped", "no_address")}
         assert [r.text for r in site.rows(select(alert_reports))] == ["\ufffd in a trace"]
-        assert len(site.rows(select(dead_letters).where(dead_letters.c.topic != DEAD_LETTERS))) == 5
+        assert len(site.rows(select(dead_letters).where(dead_letters.c.topic != DEAD_LETTERS))) == 7
         assert not site.rows(select(crashes))
 
 
