@@ -41,7 +41,12 @@ class Folding:
     """Owns the positions of the partitions assigned to this worker. All SQL runs on one thread of its own."""
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, barrier: Barrier, producer: str, said: Callable[[Spot], None]
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        barrier: Barrier,
+        producer: str,
+        said: Callable[[Spot, tuple[int, int]], None],
     ) -> None:
         self.store, self.barrier = store, barrier
         self.at: dict[Spot, At] = {}
@@ -169,7 +174,7 @@ class Folding:
         if mark:
             self._marked[spot] = newest
         if done.said:
-            self._said(spot)
+            self._said(spot, done.said)
         return [i for i in items if i.offset >= done.next]
 
     async def _read_again(self, spot: Spot, at: At) -> None:
@@ -195,8 +200,11 @@ class Folding:
             return
         decider = Decider(self._producer, now_us())
         try:
-            if await self.in_db(lambda: sweep(self.store, self._folds[spot.topic], spot, at, self.rows_of, decider)):
-                self._said(spot)
+            first = await self.in_db(
+                lambda: sweep(self.store, self._folds[spot.topic], spot, at, self.rows_of, decider)
+            )
+            if first:
+                self._said(spot, first)
         except positions.FenceLost:
             await self._read_again(spot, at)
             return

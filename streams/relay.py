@@ -31,15 +31,28 @@ class Relay:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._cursor: dict[Spot, tuple[int, int]] = {}
+        self._back: dict[Spot, tuple[int, int]] = {}
         self._sent_at: dict[Spot, float] = {}
         self._dirty: set[Spot] = set()
         self._wake = asyncio.Event()
         self._refused: list[tuple[Spot, Waiting, str]] = []
 
+    def said(self, spot: Spot, first: tuple[int, int]) -> None:
+        """There is something new in this lane, from `first` on. An answer to an old question has a place before what
+        was sent already: the lane goes back to it.
+        """
+        offset, position = first
+        self._go_back(spot, (offset, position - 1))
+
     def wake(self, spot: Spot) -> None:
-        """There is something new in this lane."""
+        """Look at this lane."""
         self._dirty.add(spot)
         self._wake.set()
+
+    def _go_back(self, spot: Spot, after: tuple[int, int]) -> None:
+        """Kept apart from the cursor, which a batch that is being sent still moves."""
+        self._back[spot] = min(after, self._back.get(spot, after))
+        self.wake(spot)
 
     async def run(self, folding: Folding) -> None:
         """Send until cancelled; begins when the start's barrier is reached."""
@@ -73,6 +86,7 @@ class Relay:
 
     async def _send(self, folding: Folding, spot: Spot) -> None:
         after = self._cursor.get(spot, START)
+        after = min(after, self._back.pop(spot, after))
         self._dirty.discard(spot)
 
         def read() -> list[Waiting]:
@@ -99,8 +113,7 @@ class Relay:
         if isinstance(error, NotOnTheLog) and error.final:
             self._refused.append((spot, row, str(error)))
             self._wake.set()
-        self._cursor.pop(spot, None)
-        asyncio.get_running_loop().call_later(0.5, self.wake, spot)
+        asyncio.get_running_loop().call_later(0.5, self._go_back, spot, START)
 
     async def _bury(self, folding: Folding) -> None:
         refused, self._refused = self._refused, []

@@ -106,7 +106,7 @@ class _Worker:
             rows_of = await self._patiently(self._store.prepare)
         barrier = Barrier(await self._reader.ends(spots))
         await self._producer.start()
-        self._folding = Folding(self._store, catalogue, barrier, self._producer.name, self._relay.wake)
+        self._folding = Folding(self._store, catalogue, barrier, self._producer.name, self._relay.said)
         self._folding.rows_of = rows_of
         app = self._app = self._faust()
         self._folding.assignment = lambda: app.consumer_generation_id

@@ -53,11 +53,11 @@ class Bug(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The position after a commit, and how many rows went to the outbox."""
+    """The position after a commit, and where in the lane the first row stands that went to the outbox."""
 
     next: int
     done: int
-    said: int
+    said: tuple[int, int] | None
 
 
 class _Cut(Exception):
@@ -104,19 +104,21 @@ def commit(
             batch = batch[:1]  # one by one, until the record that nobody foresaw stands alone
 
 
-def sweep(store: Store, fold: TopicFold, spot: Spot, at: tuple[int, int], rows_of: str, decider: Decider) -> int:
+def sweep(
+    store: Store, fold: TopicFold, spot: Spot, at: tuple[int, int], rows_of: str, decider: Decider
+) -> tuple[int, int] | None:
     """Decide all that is asked and unanswered on a partition, once it is owned and the barrier reached.
 
-    Returns how many answers that made.
+    Returns where in the lane the first of the answers stands.
     """
     with store.writing() as tx:
         _fence(tx, spot, at, rows_of)
         state = fold.asked(tx, spot)
         if state is None:
-            return 0
+            return None
         rows = [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
         outbox.put(tx, spot, rows)
-        return len(rows)
+        return _first(rows)
 
 
 def _commit(
@@ -172,12 +174,16 @@ def _commit(
     outbox.put(tx, spot, rows)
     if half is not None:
         positions.move(tx, spot, at, half[:2], half[2])
-        return Done(half[0], half[1], len(rows))
+        return Done(half[0], half[1], _first(rows))
     last = batch[-1]
     positions.move(tx, spot, at, (last.offset + 1, 0))
     if mark:
         positions.mark(tx, spot, last.offset, name_of(last), last.timestamp)
-    return Done(last.offset + 1, 0, len(rows))
+    return Done(last.offset + 1, 0, _first(rows))
+
+
+def _first(rows: Sequence[outbox.Waiting]) -> tuple[int, int] | None:
+    return min(((r.source_offset, r.position) for r in rows), default=None)
 
 
 def name_of(item: Item) -> str:

@@ -138,11 +138,11 @@ def after_result(before: Row | None, record: Record) -> Row:
             row |= {
                 "attempts": max(row["attempts"], e.attempt),
                 "outcome": "sent",
-                "reason": _text(e.body),
+                "reason": _answer(e.body),
                 "at": record.timestamp,
             }
         case DeliveryRetried() if row["outcome"] == "waiting" and e.attempt > row["attempts"]:
-            row |= {"attempts": e.attempt, "next_at": e.next_at, "reason": _text(e.body), "at": record.timestamp}
+            row |= {"attempts": e.attempt, "next_at": e.next_at, "reason": _answer(e.body), "at": record.timestamp}
         case DeliveryFailed() if row["outcome"] == "waiting":
             row |= {
                 "attempts": max(row["attempts"], e.attempt),
@@ -155,8 +155,17 @@ def after_result(before: Row | None, record: Record) -> Row:
     return row | {"delivery_id": e.delivery_id}
 
 
-def _text(body: bytes) -> str:
-    return body.decode(errors="replace").replace("\0", "\ufffd")[:1000]
+def _answer(body: bytes) -> str:
+    """What the channel's server said, as people read it."""
+    text = body.decode(errors="replace")
+    try:
+        said = parse(text)
+    except ValueError:
+        said = text
+    found = said.get("answer") if isinstance(said, dict) else said
+    return (
+        (found if isinstance(found, str) else text).encode("utf-8", "replace").decode().replace("\0", "\ufffd")[:1000]
+    )
 
 
 def _request_row(record: Record, e: DeliveryRequested) -> Row:

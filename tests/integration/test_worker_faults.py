@@ -335,7 +335,7 @@ async def test_another_database_file_in_the_place_of_the_open_one_ends_the_worke
 
 async def test_a_clock_that_was_led_astray_by_a_wrong_stamp_says_a_due_once_and_knows_better(site: Site) -> None:
     box = Spot(NOTICES, 0)
-    folding = Folding(site.store, site.catalogue, Barrier({box: 0}), "test", lambda _: None)
+    folding = Folding(site.store, site.catalogue, Barrier({box: 0}), "test", lambda _spot, _first: None)
     folding.rows_of = site.store.prepare()
     await folding.own([box], {}, {})
     await folding.barrier.check(folding)

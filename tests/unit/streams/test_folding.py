@@ -25,7 +25,9 @@ class Worker:
 
     def __init__(self, store: Store) -> None:
         self.store, self.assignment = store, 0
-        self.folding = Folding(store, Catalogue(("vm",)), Barrier({BOX: 0, ORDERS: 0}), "test", lambda _: None)
+        self.folding = Folding(
+            store, Catalogue(("vm",)), Barrier({BOX: 0, ORDERS: 0}), "test", lambda _spot, _first: None
+        )
         self.folding.rows_of, self.folding.assignment = store.prepare(), lambda: self.assignment
 
     async def assigned(self, *spots: Spot) -> None:
