@@ -63,8 +63,8 @@ async def measure(running: Site) -> None:
     await http.close()
     base = percentile(hop, 0.5)
     print(
-        f"\nin bare hops (p50): direct {percentile(direct, 0.5) / base:.1f} (2 hops are the least), "
-        f"entity change {percentile(change, 0.5) / base:.1f} (3 hops are the least)\n"
+        f"\nin bare hops (p50): direct {percentile(direct, 0.5) / base:.1f} (1 is the least), "
+        f"entity change {percentile(change, 0.5) / base:.1f} (3 are the least)\n"
     )
 
 
