@@ -65,6 +65,7 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
         consumer_max_fetch_size=REQUEST_BYTES,
         stream_wait_empty=False,
         stream_buffer_maxsize=8192,
+        broker_max_poll_records=1000,  # less than the buffer: a partition that rests can't fill it
         topic_allow_declare=False,
         topic_disable_leader=True,
         table_standby_replicas=0,

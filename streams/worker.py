@@ -30,6 +30,7 @@ from streams.runtime import consumer_app, greedy
 from streams.watch import Watch
 from topics.catalogue import SCHEMAS, Catalogue
 from topics.cluster import Cluster
+from topics.codec import UnknownSchema
 from topics.fetch import Item, LogReader, Spot, patiently, to_item, waiting_for_schema
 from topics.produce import Producer
 
@@ -159,7 +160,17 @@ class _Worker:
 
     async def _item(self, message: Any) -> Item:
         message.timestamp = round(message.timestamp * 1000)
-        return await patiently(self._settings.cluster, self._settings.catalogue, message, to_item)
+        try:
+            return to_item(self._settings.catalogue, message)
+        except UnknownSchema:
+            resting = TP(message.tp.topic, message.tp.partition)
+            consumer = self._app.consumer if self._app else None
+            if consumer:
+                consumer.pause_partitions({resting})  # so that what comes behind it holds up no other
+            item = await patiently(self._settings.cluster, self._settings.catalogue, message, to_item)
+            if consumer:
+                consumer.resume_partitions({resting})
+            return item
 
     async def _assigned(self, assignment: set[TP]) -> Mapping[TP, int]:
         spots = {self._spot(tp): tp for tp in assignment}

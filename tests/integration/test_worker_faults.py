@@ -265,6 +265,8 @@ async def test_a_schema_that_nobody_knows_yet_is_waited_for_while_the_rest_goes_
         await until_ready(1)
         await site.say_bytes(VM, "v1", write("v1"))
         await until_ready(0)
+        behind = [await site.producer.enqueue(VM, "v1", entity("v1")) for _ in range(12_000)]  # more than any buffer
+        await asyncio.gather(*behind)
         await site.say(VM, "v1", entity("v1", b'{"newer":true}'))
         await site.say(NOTICES, "ann", raised("ann"))
         await delivered(site, "ann")
