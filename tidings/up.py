@@ -102,7 +102,8 @@ class Up:
             await self._broker.launch()
             self._running.bootstrap = self._broker.bootstrap
         self._running.url = f"http://{_shown(self._settings.host)}:{port}"
-        self._running.metrics = dict(zip(("worker", "gateway", "sender"), free_ports(3), strict=True))
+        roles = ("worker", "gateway", "sender", "wrapper")
+        self._running.metrics = dict(zip(roles, free_ports(len(roles)), strict=True))
         token = service_token(self._secret, "demo", DEMO_SCOPES, DEMO_TTL_S)
         self._demo = Demo(self._running.url, token, self._sink, emit=self._with_demo, installation=self._installation)
         given = await self._environment(self._demo, port)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -97,6 +98,9 @@ def test_one_command_then_kill_9_then_again_then_ctrl_c(tmp_path: Path) -> None:
         welcome = until(
             lambda: [t for t in first.titles() if t.startswith("Tidings watches")], 30, "the notice of this host"
         )
+        for role, port in note["metrics"].items():
+            shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert "tidings_" + ("alert" if role == "wrapper" else role) in shown
         hosts = until(lambda: first.client.call("GET", "/v1/entities/host")["items"], 30, "the host's entity")
         assert set(hosts[0]["entity"]) >= {"cpu", "memory", "disks", "load"}
         # other commands find it by its directory
