@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -136,7 +137,13 @@ class LiveEntities:
     def begin(self, rows: Iterable[EntityRow], base: dict[int, int]) -> None:
         """Start from the rows at these positions."""
         self.forget()
-        self.entities = {r.id: Entity(r._replace(body=strict(r.body))) for r in rows}
+        for row in rows:
+            try:
+                self.entities[row.id] = Entity(row._replace(body=strict(row.body)))
+            except (ValueError, RecursionError) as error:  # as `change`: one row must not keep the gateway down
+                self._broken()
+                where = f"type={self.entity_type} partition={row.partition} offset={row.offset}"
+                log.warning("no entity %s error=%s", where, type(error).__name__)
         self.base = dict(base)
 
     def forget(self) -> None:
@@ -256,13 +263,19 @@ class LiveEntities:
 
 
 def strict(text: str) -> str:
-    """JSON that every browser reads: what only Python takes (NaN, half surrogate pairs) would break a frame."""
+    """JSON that every browser reads: what only Python takes (NaN, half surrogate pairs) would break a frame.
+
+    ValueError or RecursionError, and nothing else, for what can't be mended.
+    """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = json.loads(text, parse_constant=lambda _: None)
-        return orjson.dumps(_mended(value)).decode()
-    return text if isinstance(value, dict) else orjson.dumps({"value": value}).decode()
+        value = _mended(json.loads(text, parse_constant=lambda _: None))
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)  # orjson writes no more than 254 levels
+    if not isinstance(value, dict):
+        text = f'{{"value":{text}}}'
+    orjson.loads(text)  # filters read it so
+    return text
 
 
 def _mended(value: Any) -> Any:
@@ -272,7 +285,12 @@ def _mended(value: Any) -> Any:
         return [_mended(v) for v in value]
     if isinstance(value, dict):
         return {_mended(k): _mended(v) for k, v in value.items()}
-    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _matches(wanted: Filter | None, entity: Entity) -> bool:

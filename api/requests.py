@@ -89,7 +89,7 @@ def page_limit(request: Request, default: int = 50) -> int:
     if text is None:
         return default
     most = gateway_of(request).settings.limits.page
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
         raise Problem("bad_request", f"`limit` is a number from 1 to {most}.")
     return int(text)
 
