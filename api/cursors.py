@@ -21,7 +21,7 @@ def encode_cursor(at: Cursor) -> str:
 def decode_cursor(text: str) -> Cursor:
     """As given by `encode_cursor`. Problem `bad_cursor`."""
     match _decode(text):
-        case [int(offset), str(notice_id)]:
+        case [int(offset), str(notice_id)] if 0 <= offset < 2**63:  # more no database takes
             return Cursor(offset, notice_id)
     raise Problem("bad_cursor")
 
