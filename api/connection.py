@@ -18,6 +18,7 @@ from api.tokens import Identity
 
 log = logging.getLogger(__name__)
 EXTENSION = "tidings.transport"
+UNREAD_PONGS = 8 * 1024 * 1024  # beyond what frames may wait
 
 
 class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -29,6 +30,12 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self
+
+    def handle_ping(self) -> None:
+        """Answers; whoever pings and reads no answer is cut off."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > UNREAD_PONGS:
+            self.transport.abort()
 
 
 class Subscription(Protocol):

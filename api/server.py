@@ -15,6 +15,7 @@ import uvicorn
 from api.app import create_app
 from api.connection import DirectWebSocketProtocol
 from api.gateway import Gateway
+from api.http_protocol import BoundedHttpProtocol
 from api.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws=DirectWebSocketProtocol,
             ws_max_size=settings.limits.ws_message,
             ws_per_message_deflate=False,

@@ -102,7 +102,7 @@ def sign(
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
-    user, scope, given = claims["sub"], claims.get("scope", []), claims.get("filter") or {}
+    user, scope, given = claims["sub"], claims.get("scope", []), claims.get("filter", {})
     scopes = scope.split() if isinstance(scope, str) else scope
     if (
         not isinstance(user, str)
@@ -111,7 +111,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
         or not all(isinstance(s, str) for s in scopes)
     ):
         raise Problem("unauthorized", "The token's `sub` or `scope` is not as it should be.")
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or "*" in given:  # filters are by entity type, and none is passed over
         raise Problem("unauthorized", "The token's `filter` is not as it should be.")
     try:
         filters = {entity_type: _enforced(f) for entity_type, f in given.items()}

@@ -193,7 +193,10 @@ def _welcome(gateway: Gateway, socket: WebSocket) -> bool:
     origin = socket.headers.get("origin")
     if origin is None or origin in gateway.settings.origins:
         return True
-    return urlsplit(origin).netloc == socket.headers.get("host")
+    try:
+        return urlsplit(origin).netloc == socket.headers.get("host")
+    except ValueError:
+        return False
 
 
 def _offered(socket: WebSocket) -> tuple[str | None, str | None]:

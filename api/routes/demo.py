@@ -20,8 +20,8 @@ def routes() -> list[Route]:
     ]
 
 
-def _hooks(request: Request) -> DemoHooks:
-    caller(request)
+def _hooks(request: Request, scope: str | None = None) -> DemoHooks:
+    caller(request, scope)
     hooks = gateway_of(request).settings.demo
     if hooks is None:
         raise Problem("not_found", "There is no demo here.")
@@ -34,14 +34,14 @@ async def _demo(request: Request) -> Response:
 
 
 async def _mail(request: Request) -> Response:
-    hooks = _hooks(request)
+    hooks = _hooks(request, "audit")
     if hooks.mail is None:
         raise Problem("not_found", "There is no mail server of the demo here.")
     return JSONResponse(await hooks.mail(), headers={"cache-control": "no-store"})
 
 
 async def _stress(request: Request) -> Response:
-    hooks = _hooks(request)
+    hooks = _hooks(request, "notices:write")
     if hooks.stress is None:
         raise Problem("not_found", "Nothing can be provoked here.")
     await hooks.stress()

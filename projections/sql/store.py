@@ -161,11 +161,16 @@ def _engine(url: str, *, write: bool) -> Engine:
             url,
             isolation_level="READ COMMITTED" if write else "REPEATABLE READ",
             pool_pre_ping=True,
+            hide_parameters=True,
             pool_size=4,
             connect_args={"options": waits} if write else {},
         )
     engine = create_engine(
-        url, poolclass=QueuePool, pool_size=4, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+        url,
+        poolclass=QueuePool,
+        pool_size=4,
+        connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")

@@ -1,6 +1,7 @@
 """The gateway on a real broker: who may come in, what is refused and how, live entities, and its end."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import pytest
 import websockets
 
+from api import connection, http_protocol
 from api.server import Server
 from api.settings import Limits
 from tests.integration.gateway_world import ALL, Door, Site
@@ -138,9 +140,10 @@ async def test_tokens_in_the_handshake_and_foreign_origins(site: Site) -> None:
             assert ws.subprotocol == "tidings.v1"
             await ws.send('{"id":"x","ping":{}}')
             assert json.loads(await ws.recv()) == {"id": "x", "ok": {}}
-        with pytest.raises(websockets.InvalidStatus):
-            async with websockets.connect(url, origin=websockets.Origin("https://evil.test")):
-                pass
+        for foreign in ("https://evil.test", "http://["):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await websockets.connect(url, origin=websockets.Origin(foreign))
+            assert refused.value.response.status_code == 403
 
 
 async def test_garbage_gets_a_clear_answer_and_harms_nobody_else(site: Site) -> None:
@@ -313,3 +316,41 @@ async def test_a_gateway_that_starts_first_waits_for_topics_and_rows(
                 await asyncio.sleep(0.02)
     await server.stop()
     await serving
+
+
+async def test_who_sends_an_endless_head_or_dawdles_over_it_is_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site.gateway() as door:
+        for path, line in (("/healthz", b"x: " + b"y" * 1000 + b"\r\n"), ("/healthz", b"")):
+            monkeypatch.setattr(http_protocol, "HEAD_S", 0.2 if not line else 10.0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\n".encode() + line * 100)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+        monkeypatch.setattr(http_protocol, "HEAD_S", 10.0)
+        async with door.http() as http:
+            assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_who_pings_and_never_reads_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_PONGS", 64 * 1024)
+    async with site.gateway() as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+        writer.write(
+            b"GET /v1/ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b"101" in await reader.readuntil(b"\r\n\r\n")
+        ping = b"\x89\xfd" + bytes(4) + bytes(125)
+
+        async def flood() -> None:
+            while True:
+                writer.write(ping * 500)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(flood(), 20)
+        writer.close()
