@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from api.durations import LONGEST_MS
 from api.lanes import resolve
 from api.problems import Problem, over, too_large
 from api.proposals import stamp
@@ -26,6 +25,7 @@ from api.tokens import is_id
 from projections.fan_out import direct_notices
 from projections.sql.views import recipients
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
+from topics.durations import LONGEST_MS
 from topics.events import Lane, NoticeRaised, NoticeRequested, NoticeResolved
 from topics.json_text import compact, joined, members
 from topics.produce import Placed

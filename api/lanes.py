@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api.addresses import is_address
-from api.durations import milliseconds
 from api.problems import Problem
 from projections.sql.views import recipients
+from topics.durations import milliseconds
 from topics.events import Lane
 
 if TYPE_CHECKING:

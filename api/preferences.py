@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from api.durations import milliseconds
+from topics.durations import milliseconds
 
 _clock = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 Duration = Annotated[int, BeforeValidator(milliseconds)]

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Step:
-    """One thing that waits. `number` grows whenever it is set anew; `asked_*` is what its partition said at the Due."""
+    """One thing that waits. `number` grows whenever it is set anew; `asked_*` is what its partition said at the Due.
+
+    `state`: waiting for its time; asked; collected in an open digest, gathered in one that is being decided (`held_in`
+    names it); delivered; skipped; returned. `told` is the number under which it was last delivered, `told_at` when that
+    was due (null for what a digest carried); `scope` is the config whose throttle counts it.
+    """
 
     what: str
     step: str
@@ -21,6 +26,10 @@ class Step:
     asked_offset: int | None = None
     asked_at: int | None = None
     asked_preferences: str = ""
+    scope: str = ""
+    told: int | None = None
+    told_at: int | None = None
+    held_in: str = ""
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api.durations import milliseconds
 from tidings.settings_source import PREFIX, Given, SettingsError
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
+from topics.durations import milliseconds
 
 
 def _listed(given: Any) -> Any:

@@ -8,11 +8,19 @@ from projections.sql.configurator import ConfiguratorFold
 from projections.sql.fan_out import FanOutFold
 from projections.sql.fold import TopicFold
 from projections.sql.notices import NoticesFold
-from projections.sql.truths import DeliveriesFold, alert_configs_fold, entities_fold, recipients_fold, reports_fold
+from projections.sql.truths import (
+    DeliveriesFold,
+    alert_configs_fold,
+    controls_fold,
+    entities_fold,
+    recipients_fold,
+    reports_fold,
+)
 from topics.catalogue import (
     ALERT_CONFIGS,
     ALERT_REPORTS,
     COMMANDS,
+    CONTROLS,
     DEAD_LETTERS,
     DELIVERIES,
     NOTICE_REQUESTS,
@@ -29,6 +37,7 @@ def folded_topics(catalogue: Catalogue) -> list[str]:
         DEAD_LETTERS,
         ALERT_CONFIGS,
         RECIPIENTS,
+        CONTROLS,
         COMMANDS,
         ALERT_REPORTS,
         *entity_topics,
@@ -45,6 +54,7 @@ def fold_of(topic: str) -> TopicFold:
     folds: dict[str, Callable[[], TopicFold]] = {
         ALERT_CONFIGS: alert_configs_fold,
         RECIPIENTS: recipients_fold,
+        CONTROLS: controls_fold,
         COMMANDS: ConfiguratorFold,
         ALERT_REPORTS: reports_fold,
         DELIVERIES: DeliveriesFold,

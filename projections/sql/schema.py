@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-STAMP = 1
+STAMP = 2
 
 metadata = MetaData()
 
@@ -176,6 +176,22 @@ entities = Table(
     PrimaryKeyConstraint("entity_type", "entity_id"),
 )
 
+# ------------------------------------------------------------------ controls
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("alert", String),
+    Column("entity_type", String),
+    Column("entity_id", String),
+    Column("user_id", String),
+    Column("until", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("silences_by_end", "until"),
+)
+
 # ------------------------------------------------------ notice-requests: chains, and the audience of what is open
 runs = Table(
     "runs",
@@ -244,7 +260,7 @@ steps = Table(
     metadata,
     Column("user_id", String, nullable=False),
     Column("notice_id", String, nullable=False),
-    Column("what", String, nullable=False),  # forward | snooze
+    Column("what", String, nullable=False),  # forward | repeat | resolved | digest | snooze
     Column("step", String, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("channel", String, nullable=False),
@@ -252,12 +268,31 @@ steps = Table(
     Column("value", Text, nullable=False),
     Column("number", Integer, nullable=False),
     Column("due_at", BigInteger, nullable=False),
-    Column("state", String, nullable=False),  # waiting | asked | delivered | skipped | returned
+    Column("state", String, nullable=False),  # waiting | asked | collected | gathered | delivered | skipped | returned
     Column("reason", String, nullable=False),
     Column("asked_offset", BigInteger),
     Column("asked_at", BigInteger),
     Column("asked_preferences", Text),
+    Column("scope", String, nullable=False),  # whose throttle counts it: the config's id, or empty
+    Column("told", Integer),  # the number under which it was last delivered
+    Column("told_at", BigInteger),  # when that was due; null for what went in a digest
+    Column("held_in", String, nullable=False),  # the digest that holds or carried it
     PrimaryKeyConstraint("user_id", "notice_id", "what", "step"),
+)
+Index(
+    "steps_told",
+    steps.c.user_id,
+    steps.c.scope,
+    steps.c.told_at,
+    sqlite_where=steps.c.told_at.is_not(None),
+    postgresql_where=steps.c.told_at.is_not(None),
+)
+Index(
+    "steps_held",
+    steps.c.user_id,
+    steps.c.held_in,
+    sqlite_where=steps.c.state.in_(("collected", "gathered")),
+    postgresql_where=steps.c.state.in_(("collected", "gathered")),
 )
 Index(
     "steps_waiting",
@@ -272,6 +307,14 @@ Index(
     steps.c.asked_offset,
     sqlite_where=steps.c.state == "asked",
     postgresql_where=steps.c.state == "asked",
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("unread", BigInteger, nullable=False),
+    Column("unseen", BigInteger, nullable=False),
 )
 
 early = Table(

@@ -21,6 +21,7 @@ from projections.sql.schema import (
     delivery_results,
     entities,
     recipients,
+    silences,
 )
 from projections.sql.store import insert_new, upsert
 from topics.events import (
@@ -36,6 +37,9 @@ from topics.events import (
     RecipientChanged,
     RecipientDeleted,
     Record,
+    SilenceEnded,
+    SilenceSet,
+    TokenRevoked,
 )
 from topics.fetch import Spot
 from topics.json_text import parse
@@ -269,6 +273,30 @@ def report_row(record: Record) -> tuple[tuple[str, int, str], Row | None]:
     return (e.alert, e.shard, config), row
 
 
+def silence_row(record: Record) -> tuple[str, Row | None]:
+    """A silence as it stands; an ended one says nothing more. Revoked tokens are the gateway's own concern."""
+    e = record.event
+    match e:
+        case SilenceSet() if e.silence_id == record.key:
+            return e.silence_id, {
+                "silence_id": e.silence_id,
+                "by": e.by,
+                "alert": e.alert,
+                "entity_type": e.entity_type,
+                "entity_id": e.entity_id,
+                "user_id": e.user,
+                "until": e.until,
+                "body": json_text(e.body or b"{}"),
+                "at": record.timestamp,
+            }
+        case SilenceEnded() if e.silence_id == record.key:
+            return e.silence_id, None
+        case TokenRevoked() | None:
+            return record.key, None
+    msg = f"{type(e).__name__} has no place on controls under this key"
+    raise Refused(msg)
+
+
 def json_text(body: bytes) -> str:
     """A body as JSON text. Refused if it is none."""
     try:
@@ -293,6 +321,11 @@ def recipients_fold() -> TruthFold:
 def entities_fold() -> TruthFold:
     """TopicFold of an entity topic."""
     return TruthFold(entities, entity_row)
+
+
+def controls_fold() -> TruthFold:
+    """TopicFold of `controls`."""
+    return TruthFold(silences, silence_row)
 
 
 def reports_fold() -> TruthFold:

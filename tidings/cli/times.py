@@ -17,7 +17,7 @@ class Time(click.ParamType):
         """As click wants it."""
         if isinstance(value, int):
             return value
-        from api.durations import milliseconds  # noqa: PLC0415 - `--help` is to be quick
+        from topics.durations import milliseconds  # noqa: PLC0415 - `--help` is to be quick
 
         try:
             return int(datetime.now(UTC).timestamp() * 1000) - milliseconds(value)

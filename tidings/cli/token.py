@@ -24,9 +24,9 @@ def token(user: str | None, service: str | None, scope: tuple[str, ...], ttl: st
     if (user is None) == (service is None):
         raise click.UsageError("Give either --user or --service.")
     with in_one_line():
-        from api.durations import milliseconds  # noqa: PLC0415 - `--help` is to be quick
         from api.tokens import is_id  # noqa: PLC0415
         from tidings.tokens import SCOPES_OF_A_SERVICE, SCOPES_OF_A_USER, service_token  # noqa: PLC0415
+        from topics.durations import milliseconds  # noqa: PLC0415 - `--help` is to be quick
 
         name = user or service or ""
         if not is_id(name):

@@ -22,6 +22,10 @@ def step_of(row: Any) -> Step:
         asked_offset=row.asked_offset,
         asked_at=row.asked_at,
         asked_preferences=row.asked_preferences or "",
+        scope=row.scope,
+        told=row.told,
+        told_at=row.told_at,
+        held_in=row.held_in,
     )
 
 

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from api.addresses import is_address
 from api.direct_notices import is_link
-from api.durations import milliseconds
 from api.lanes import Forward, steps_of
 from api.merge import merged
 from api.preferences import Preferences
@@ -18,6 +17,7 @@ from api.protocol import first_fault
 from api.routes.alert_configs import AlertConfig
 from api.routes.recipients import Recipient
 from api.things import with_id
+from topics.durations import milliseconds
 from topics.json_text import joined
 
 METRIC = '{"high":1.10,"big":1e400,"a":1,"a":2,"text":"\\u00e4 \\ud800"}'
