@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from api.addresses import is_address
 from api.problems import Problem
@@ -24,26 +24,50 @@ if TYPE_CHECKING:
 
 INBOX = "inbox"
 LOOKED_THROUGH = 10_000
+SHORTEST_REPEAT_MS = 60_000
+
+Severity = Literal["info", "warning", "error", "critical"]
+Duration = Annotated[int, BeforeValidator(milliseconds)]  # ms inside
+
+
+def _a_while(ms: int) -> int:
+    if ms == 0:
+        raise ValueError("longer than nothing")
+    return ms
+
+
+def _no_storm(ms: int) -> int:
+    if ms < SHORTEST_REPEAT_MS:
+        raise ValueError("at least a minute")
+    return ms
 
 
 class ForwardStep(BaseModel):
-    """Forward to `channel`, `after` the notice was raised and if it is still unread (ms inside)."""
+    """Forward to `channel`, `after` the notice was raised and if it is still unread."""
 
     model_config = ConfigDict(extra="forbid")
     channel: str = Field(min_length=1, max_length=50)
-    after: int
+    after: Duration
 
-    @field_validator("after", mode="before")
-    @classmethod
-    def _after(cls, given: object) -> int:
-        return milliseconds(given)
+
+class Throttle(BaseModel):
+    """At most `max` messages to one person on one channel within any span of `per`; the rest is folded."""
+
+    model_config = ConfigDict(extra="forbid")
+    max: int = Field(ge=1, le=10_000, strict=True)
+    per: Annotated[Duration, AfterValidator(_a_while)]
 
 
 class Forward(BaseModel):
-    """How a config forwards; members for later are kept as they are."""
+    """How a config forwards; members for later are kept as they are. What each does: docs/forwarding.md."""
 
     model_config = ConfigDict(extra="allow")
     steps: list[ForwardStep] = Field(default_factory=list, max_length=20)
+    digest: Duration | None = None
+    throttle: Throttle | None = None
+    repeat: Annotated[Duration, AfterValidator(_no_storm)] | None = None
+    override: list[Severity] = Field(default_factory=list, max_length=4)
+    tell_resolved: StrictBool = False
 
 
 def steps_of(channel: str, forward: Forward | None, default_ms: int) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from api.gateway import Gateway
 from api.marks import mark
 from api.ndjson import items, lines, refused
 from api.notice_json import notice_text
-from api.preferences import Preferences
+from api.preferences import checked
 from api.problems import Problem
 from api.proposals import stamp
 from api.protocol import MarkRequest, first_fault
@@ -195,10 +195,7 @@ async def _put_preferences(request: Request) -> Response:
     json_object(text)
     parts = {name: compact(raw) for name, raw in members(text).items() if name != "position"}
     text = "{" + ",".join(f"{quoted(name)}:{raw}" for name, raw in parts.items()) + "}"
-    try:
-        Preferences.model_validate(json_object(text))
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    checked(json_object(text), gateway.settings.channels)
     cmd = request.headers.get("idempotency-key") or new_id()
     if not is_id(cmd):
         raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")

@@ -14,7 +14,7 @@ from api import things
 from api.addresses import is_address
 from api.frames import quoted
 from api.gateway import Gateway
-from api.preferences import Preferences
+from api.preferences import Preferences, checked
 from api.problems import Problem
 from api.proposals import stamp
 from api.protocol import first_fault
@@ -97,11 +97,13 @@ async def _one(gateway: Gateway, recipient_id: str) -> Thing | None:
 async def _proposal(gateway: Gateway, wanted: Change) -> RecipientProposed:
     parts = {"id": quoted(wanted.id)}
     if wanted.op != "delete":
-        parts = with_id(wanted.id, wanted.text)
+        parts, value = with_id(wanted.id, wanted.text), json_object(wanted.text)
         try:
-            Recipient.model_validate(json_object(wanted.text))
+            Recipient.model_validate(value)
         except ValidationError as error:
             raise Problem("bad_field", first_fault(error)) from error
+        if value.get("preferences") is not None:
+            checked(value["preferences"], gateway.settings.channels)
     return RecipientProposed(
         **stamp(gateway), recipient_id=wanted.id, op=wanted.op, based_on=wanted.based_on, body=joined(parts).encode()
     )

@@ -12,7 +12,8 @@ from api.addresses import is_address
 from api.direct_notices import is_link
 from api.lanes import Forward, steps_of
 from api.merge import merged
-from api.preferences import Preferences
+from api.preferences import checked
+from api.problems import Problem
 from api.protocol import first_fault
 from api.routes.alert_configs import AlertConfig
 from api.routes.recipients import Recipient
@@ -81,6 +82,18 @@ def test_the_id_comes_first_and_what_answers_add_is_not_taken_back() -> None:
             "forward.steps.0.after",
         ),
         ({"name": "x", "channel": {}, "forward": {"steps": [{"channel": "email"}]}}, "forward.steps.0.after"),
+        ({"name": "x", "channel": {}, "forward": []}, "forward"),
+        ({"name": "x", "channel": {}, "forward": {"digest": "ten"}}, "forward.digest"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": 5}}, "forward.throttle"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": {"max": 5}}}, "forward.throttle.per"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": {"max": 0, "per": "1h"}}}, "forward.throttle.max"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": {"max": True, "per": "1h"}}}, "forward.throttle.max"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": {"max": 5, "per": 0}}}, "forward.throttle.per"),
+        ({"name": "x", "channel": {}, "forward": {"throttle": {"max": 5, "per": 1, "a": 1}}}, "forward.throttle.a"),
+        ({"name": "x", "channel": {}, "forward": {"repeat": "59s"}}, "forward.repeat"),
+        ({"name": "x", "channel": {}, "forward": {"override": "critical"}}, "forward.override"),
+        ({"name": "x", "channel": {}, "forward": {"override": ["loud"]}}, "forward.override.0"),
+        ({"name": "x", "channel": {}, "forward": {"tell_resolved": "yes"}}, "forward.tell_resolved"),
     ],
 )
 def test_a_wrong_config_names_the_field(body: dict[str, Any], place: str) -> None:
@@ -91,6 +104,24 @@ def test_a_wrong_config_names_the_field(body: dict[str, Any], place: str) -> Non
 
 def test_further_fields_are_welcome() -> None:
     assert AlertConfig.model_validate({"name": "x", "channel": {"inbox": ["u"]}, "owner": {"a": 1}}).enabled is True
+
+
+def test_a_whole_forward_is_understood_and_what_is_for_later_is_welcome() -> None:
+    forward = Forward.model_validate(
+        {
+            "steps": [{"channel": "email", "after": "5m"}, {"channel": "telegram", "after": "15m"}],
+            "digest": "10m",
+            "throttle": {"max": 5, "per": "1h"},
+            "repeat": "4h",
+            "override": ["critical"],
+            "tell_resolved": True,
+            "later": [1],
+        }
+    )
+    assert (forward.digest, forward.repeat, forward.override) == (600_000, 14_400_000, ["critical"])
+    assert forward.throttle is not None
+    assert (forward.throttle.max, forward.throttle.per) == (5, 3_600_000)
+    assert Forward.model_validate({"digest": None, "repeat": "1m"}).repeat == 60_000
 
 
 def test_steps_of_a_channel() -> None:
@@ -163,7 +194,7 @@ def test_links(link: str, good: bool) -> None:
     assert is_link(link) is good
 
 
-def test_recipients_and_preferences() -> None:
+def test_recipients() -> None:
     Recipient.model_validate(
         {"name": "Ann", "addresses": {"email": "ann@example.test"}, "time_zone": "Europe/Berlin", "locale": "en"}
     )
@@ -174,10 +205,45 @@ def test_recipients_and_preferences() -> None:
     ):
         with pytest.raises(ValidationError):
             Recipient.model_validate(wrong)
-    Preferences.model_validate(
-        {"alerts": {"overuse": {"email": False}}, "channels": {"email": {"after": "10m", "digest": "1h"}}}
-    )
-    Preferences.model_validate({"quiet": [{"days": [1, 7], "from": "22:00", "to": "07:00"}]})
-    for wrong_too in ({"quiet": [{"days": [8], "from": "22:00", "to": "07:00"}]}, {"channels": {"email": "no"}}):
-        with pytest.raises(ValidationError):
-            Preferences.model_validate(wrong_too)
+
+
+CHANNELS = ("email", "telegram")
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {},
+        {"alerts": {"overuse": {"email": False}}, "channels": {"email": {"after": "10m", "digest": "1h"}}},
+        {"alerts": {"overuse": {"email": {"enabled": True, "after": 0, "digest": 0}, "telegram": True}}},
+        {"quiet": [{"days": [1, 7], "from": "22:00", "to": "07:00"}, {"from": "12:00", "to": "13:00"}]},
+        {"time_zone": "America/St_Johns", "later": 1},
+    ],
+)
+def test_preferences(good: dict[str, Any]) -> None:
+    checked(good, CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"channels": {"email": "no"}}, "channels.email"),
+        ({"channels": {"email": {"enabled": 1}}}, "channels.email"),
+        ({"channels": {"email": {"after": "soon"}}}, "channels.email"),
+        ({"alerts": {"overuse": False}}, "alerts.overuse"),
+        ({"alerts": {"overuse": {"email": {"digest": -1}}}}, "alerts.overuse.email"),
+        ({"quiet": {"from": "22:00", "to": "07:00"}}, "quiet"),
+        ({"quiet": [{"days": [8], "from": "22:00", "to": "07:00"}]}, "quiet.0.days.0"),
+        ({"quiet": [{"days": [], "from": "22:00", "to": "07:00"}]}, "quiet.0.days"),
+        ({"quiet": [{"from": "24:00", "to": "07:00"}]}, "quiet.0.from"),
+        ({"quiet": [{"from": "22:00"}]}, "quiet.0.to"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"channels": {"inbox": False}}, "The inbox"),
+        ({"channels": {"mail": False}}, "There is no channel 'mail'. Did you mean email?"),
+        ({"alerts": {"overuse": {"sms": False}}}, "There is no channel 'sms'."),
+    ],
+)
+def test_wrong_preferences_name_the_field(wrong: dict[str, Any], place: str) -> None:
+    with pytest.raises(Problem) as told:
+        checked(wrong, CHANNELS)
+    assert told.value.detail.startswith(place), told.value.detail
