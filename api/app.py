@@ -19,7 +19,7 @@ from api import page
 from api.gateway import Gateway
 from api.metrics import Metrics
 from api.problems import Problem
-from api.routes import alert_configs, demo, entities, health, me, notices, recipients
+from api.routes import alert_configs, demo, entities, health, me, notices, recipients, silences
 from api.settings import GatewaySettings
 from api.websocket import websocket
 
@@ -46,6 +46,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
             *alert_configs.routes(),
             *recipients.routes(),
             *notices.routes(),
+            *silences.routes(),
             *me.routes(),
             *health.routes(),
             *demo.routes(),

@@ -24,13 +24,22 @@ from projections.sql.schema import STAMP
 from projections.sql.store import Store, generation
 from projections.sql.views import entities, positions
 from projections.sql.views.entities import EntityRow
-from topics.catalogue import ALERT_CONFIGS, COMMANDS, NOTICE_REQUESTS, NOTICES, RECIPIENTS, SCHEMAS, entity_topic
+from topics.catalogue import (
+    ALERT_CONFIGS,
+    COMMANDS,
+    CONTROLS,
+    NOTICE_REQUESTS,
+    NOTICES,
+    RECIPIENTS,
+    SCHEMAS,
+    entity_topic,
+)
 from topics.events import Record
 from topics.fetch import Broken, Spot
 from topics.produce import NotOnTheLog, Producer
 
 log = logging.getLogger(__name__)
-WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
+WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS, CONTROLS)
 STAGGER_S = 2.0
 PLEASE_RESTART = 3
 

@@ -42,7 +42,8 @@ async def mark(gateway: Gateway, user: str, asked: MarkRequest) -> Marked:
     if asked.ids is not None and len(asked.ids) > limits.mark_ids:
         raise over("mark_ids", limits.mark_ids, "ids in one command")
     partition = partition_of(user, gateway.live.partitions(NOTICES))
-    up_to, until = _up_to(gateway, asked.up_to, partition), _until(asked.until)
+    up_to = _up_to(gateway, asked.up_to, partition)
+    until = None if asked.until is None else until_ms(asked.until, int(datetime.now(UTC).timestamp() * 1000))
     taken = await _taken(gateway, user, asked.cmd)
     if taken is not None:
         return Marked(partition, taken, done=True)
@@ -78,16 +79,15 @@ def _up_to(gateway: Gateway, token: str | None, partition: int) -> int | None:
     return position.next[partition]
 
 
-def _until(text: str | None) -> int | None:
-    if text is None:
-        return None
+def until_ms(text: str, now: int) -> int:
+    """A time to come as people write it, in ms; `now` in ms. Problem `bad_field`."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise Problem("bad_field", "`until` is a time as in RFC 3339, for example 2030-01-31T08:00:00Z.") from error
     if at.tzinfo is None:
         raise Problem("bad_field", "`until` needs its offset from UTC, for example a Z at its end.")
-    ms, now = int(at.timestamp() * 1000), int(datetime.now(UTC).timestamp() * 1000)
+    ms = int(at.timestamp() * 1000)
     if not now < ms < now + LATEST_MS:
         raise Problem("bad_field", "`until` lies in the past or more than a year ahead.")
     return ms

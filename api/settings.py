@@ -29,6 +29,7 @@ class Limits:
     data: int = 64 * KIB
     users: int = 10_000  # named in one direct notice
     mark_ids: int = 1_000
+    silences: int = 1_000  # that one person set and that are not over
     page: int = 200  # rows of one HTTP page
     snapshot_rows: int = 500  # rows of one snapshot frame
     snapshot_bytes: int = 1024 * KIB
