@@ -20,7 +20,8 @@ from api.notice_json import notice_text
 from api.problems import Problem
 from api.ranges import Ranges
 from projections.notice import Notice
-from projections.notices import Box, Change, apply
+from projections.box import Box
+from projections.notices import Change, apply
 from projections.outgoing import Refused
 from projections.sql.views import inboxes, positions
 from projections.sql.views.inboxes import NO_TEXT

@@ -6,13 +6,16 @@ topic. The worker runs it over rows, the gateway runs the same function over one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from projections import digests
+from projections.box import Box
+from projections.delivery import LATEST_MS
 from projections.forwarding import (
-    LATEST_MS,
     answer,
-    answer_body,
     ask,
+    ask_resolved,
+    check_decided,
     check_lanes,
     snooze_step,
     steps_of,
@@ -20,6 +23,7 @@ from projections.forwarding import (
 )
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing, Refused
+from projections.policy import preferences_of
 from topics.events import (
     Decided,
     Due,
@@ -33,6 +37,7 @@ from topics.events import (
 from topics.json_text import members
 
 MARKS = ("seen", "read", "unread", "archived", "unarchived", "snoozed")
+REMEMBERED_MS = 30 * 24 * 3_600_000  # how long a command is known again (rule 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +51,6 @@ class Change:
     user: str
     ids: tuple[str, ...]
     cmd: str | None = None
-
-
-@dataclass(slots=True)
-class Box:
-    """What `apply` needs of a partition.
-
-    (user, notice id) to notice, commands already taken, preferences, records that came early.
-    """
-
-    notices: dict[tuple[str, str], Notice] = field(default_factory=dict)
-    commands: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    preferences: dict[str, str] = field(default_factory=dict)
-    early: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
-    touched: set[tuple[str, str]] = field(default_factory=set)
 
 
 def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
@@ -112,7 +103,7 @@ def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], 
         severity=e.severity,
         forward=e.forward,
         body=_text(e.body),
-        steps=steps_of(e.lanes, record.timestamp),
+        steps=steps_of(e, record.timestamp, preferences_of(box.preferences.get(e.user, ""))),
     )
     box.notices[key] = notice
     box.touched.add(key)
@@ -141,18 +132,24 @@ def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Ch
             if notice.ended_at is not None:
                 return [], None
             notice.ended_at, notice.changed_offset = record.timestamp, record.offset
-            return stop(notice, record, "ended"), Change("ended", notice.user, (notice.notice_id,))
+            out = stop(notice, record, "ended")
+            for asked in ask_resolved(notice, record, box.preferences.get(notice.user, "")):
+                out += _answered_already(box, notice, asked)
+            return out, Change("ended", notice.user, (notice.notice_id,))
         case Due(what="snooze"):
             step = notice.steps.get("snooze/")
             if step is None or not ask(step, e, record, ""):
                 return [], None
             step.state, step.reason = "returned", ""
             notice.snoozed_until, notice.changed_offset = None, record.offset
+            notice.seen_at, notice.read_at = None, None
             return [], Change("returned", notice.user, (notice.notice_id,))
         case Due():
             step = notice.steps.get(f"{e.what}/{e.step}")
             if step is None or not ask(step, e, record, box.preferences.get(notice.user, "")):
                 return [], None
+            if e.what == "digest":
+                digests.gather(box, notice)
             return _answered_already(box, notice, step), None
         case Decided():
             return _decided(box, notice, record, e), None
@@ -161,11 +158,11 @@ def _later(box: Box, notice: Notice, record: Record) -> tuple[list[Outgoing], Ch
 
 def _decided(box: Box, notice: Notice, record: Record, e: Decided) -> list[Outgoing]:
     step = notice.steps.get(f"{e.what}/{e.step}")
-    if step is None or e.number < step.number:
+    if step.number > e.number if step else e.what in ("forward", "snooze"):
         return []
-    if (step.number, step.state) == (e.number, "asked"):
-        return answer(notice, step, e, record)
-    if e.number > step.number or step.state == "waiting":
+    if step and (step.number, step.state) == (e.number, "asked"):
+        return answer(box, notice, step, e, record)
+    if step is None or e.number > step.number or step.state == "waiting":
         # only after a fault of the log: kept until its question is asked
         box.early.setdefault((notice.user, notice.notice_id), []).append(record)
     return []
@@ -177,7 +174,7 @@ def _answered_already(box: Box, notice: Notice, step: Step) -> list[Outgoing]:
         e = kept.event
         if isinstance(e, Decided) and (e.what, e.step, e.number) == (step.what, step.step, step.number):
             box.early[key].remove(kept)
-            return answer(notice, step, e, kept)
+            return answer(box, notice, step, e, kept)
     return []
 
 
@@ -191,9 +188,9 @@ def _marked(box: Box, record: Record, e: NoticeMarked) -> tuple[list[Outgoing], 
     if not _first_time(box, record, e.user, e.cmd):
         return [], None
     if e.up_to is None:
-        marked = [n for i in e.ids if (n := box.notices.get((e.user, i)))]
+        marked = [n for i in e.ids if (n := box.notices.get((e.user, i))) and n.inbox]
     else:
-        marked = [n for (user, _), n in box.notices.items() if user == e.user and n.raised_offset < e.up_to]
+        marked = [n for (user, _), n in box.notices.items() if user == e.user and n.inbox and n.raised_offset < e.up_to]
     out: list[Outgoing] = []
     changed = []
     for notice in marked:
@@ -229,8 +226,8 @@ def _check(e: NoticeUpdated | NoticeEnded | Due | Decided) -> None:
     """Refused before it is kept, or anything changes, for a body that could not be taken later."""
     if isinstance(e, NoticeUpdated):
         _text(e.body)
-    elif isinstance(e, Decided) and e.answer == "deliver":
-        answer_body(e)
+    elif isinstance(e, Decided):
+        check_decided(e)
 
 
 def _text(body: bytes) -> str:
@@ -245,8 +242,9 @@ def _text(body: bytes) -> str:
 
 
 def _first_time(box: Box, record: Record, user: str, cmd: str) -> bool:
-    """Rule 9: commands count once for (user, cmd)."""
-    if (user, cmd) in box.commands:
+    """Rule 9: commands count once for (user, cmd), within 30 days of log time."""
+    before = box.commands.get((user, cmd))
+    if before is not None and record.timestamp - before[1] < REMEMBERED_MS:
         return False
     box.commands[user, cmd] = (record.offset, record.timestamp)
     return True

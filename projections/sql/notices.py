@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, tuple_, update
 
-from projections.forwarding import Question, decide, decided_id
+from projections.box import HELD, Box
+from projections.deciding import decide
+from projections.digests import digest_named
 from projections.notice import Notice, Step
-from projections.notices import Box, apply
+from projections.notices import apply
 from projections.outgoing import Outgoing
 from projections.sql.fold import Decider
-from projections.sql.outbox import waiting_ids
-from projections.sql.schema import early, marks, notices, preferences, recipients, steps
-from projections.sql.store import insert_new, upsert
+from projections.sql.looks import looked_at
+from projections.sql.schema import early, marks, notices, preferences, steps, tallies
+from projections.sql.store import slices, upsert
 from topics.catalogue import NOTICES
 from topics.codec import decode, encode
 from topics.events import (
@@ -31,7 +34,7 @@ from topics.events import (
 from topics.fetch import Spot
 
 Key = tuple[str, str]
-SLICE = 400
+NO_TEXT = "{}"
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
@@ -40,6 +43,12 @@ _NOTICES = select(notices).where(tuple_(notices.c.user_id, notices.c.notice_id).
 _STEPS = select(steps).where(tuple_(steps.c.user_id, steps.c.notice_id).in_(_KEYS))
 _EARLY = select(early).where(tuple_(early.c.user_id, early.c.notice_id).in_(_KEYS)).order_by(early.c.offset)
 _COMMANDS = select(marks).where(tuple_(marks.c.user_id, marks.c.cmd).in_(_KEYS))
+_TEXTLESS = select(*[c for c in notices.columns if c.name != "body"]).where(
+    tuple_(notices.c.user_id, notices.c.notice_id).in_(_KEYS)
+)
+_HELD = select(steps.c.user_id, steps.c.notice_id).where(
+    tuple_(steps.c.user_id, steps.c.held_in).in_(_KEYS), steps.c.state.in_(HELD)
+)
 _PREFERENCES = select(preferences).where(preferences.c.user_id.in_(bindparam("users", expanding=True)))
 _ONE = (notices.c.user_id == bindparam("b_user"), notices.c.notice_id == bindparam("b_notice"))
 _FLAGGED = update(notices).where(*_ONE).values({f: bindparam(f) for f in FLAGS})
@@ -58,7 +67,8 @@ class State:
     known: set[Key] = field(default_factory=set)
     versions: dict[Key, tuple[int, int]] = field(default_factory=dict)
     early_before: dict[Key, list[Record]] = field(default_factory=dict)
-    commands_before: set[Key] = field(default_factory=set)
+    counted: dict[Key, tuple[bool, bool]] = field(default_factory=dict)
+    commands_before: dict[Key, tuple[int, int]] = field(default_factory=dict)
     preferences_before: dict[str, str] = field(default_factory=dict)
     offset: int = 0
 
@@ -69,6 +79,7 @@ class NoticesFold:
     def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> State:
         """The notices, steps, early records, commands and preferences that these records touch."""
         keys: set[Key] = set()
+        decided: set[Key] = set()
         commands: set[Key] = set()
         users: set[str] = set()
         for record in records:
@@ -81,17 +92,22 @@ class NoticesFold:
                 case PreferencesChanged() as e:
                     commands.add((e.user, e.cmd))
                     users.add(e.user)
-                case NoticeRaised() | NoticeUpdated() | NoticeEnded() | Decided() as e:
+                case NoticeUpdated() as e:
                     keys.add((e.user, e.notice_id))
-                case Due() as e:
+                case NoticeRaised() | NoticeEnded() | Due() | Decided() as e:
                     keys.add((e.user, e.notice_id))
                     users.add(e.user)
+                    if isinstance(e, Due | Decided) and e.what == "digest":
+                        decided.add((e.user, e.notice_id))
+                    elif isinstance(e, Decided) and (digest := digest_named(e)):
+                        keys.add((e.user, digest))
         state = load_notices(tx, keys)
-        for part in _slices(commands):
+        load_held(tx, state, decided)
+        for part in slices(commands):
             found = tx.execute(_COMMANDS, {"keys": part})
             state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in found})
-        state.commands_before = set(state.box.commands)
-        for names in _slices(users):
+        state.commands_before = dict(state.box.commands)
+        for names in slices(users):
             found = tx.execute(_PREFERENCES, {"users": names})
             state.box.preferences.update({r.user_id: r.body for r in found})
         state.preferences_before = dict(state.box.preferences)
@@ -132,8 +148,9 @@ class NoticesFold:
                 )
         upsert(tx, steps, [_step_row(n, s, spot.partition) for n in touched for s in n.steps.values()])
         _save_early(tx, spot, state)
-        fresh = [(k, v) for k, v in state.box.commands.items() if k not in state.commands_before]
-        insert_new(
+        _save_tallies(tx, state, touched)
+        fresh = [(k, v) for k, v in state.box.commands.items() if state.commands_before.get(k) != v]
+        upsert(
             tx,
             marks,
             [{"user_id": u, "cmd": c, "partition": spot.partition, "offset": o, "at": at} for (u, c), (o, at) in fresh],
@@ -150,55 +167,52 @@ class NoticesFold:
         asked = [(n, s) for n in state.box.notices.values() for s in n.steps.values() if s.state == "asked"]
         if not asked:
             return []
-        waiting = waiting_ids(tx, (decided_id(n.user, n.notice_id, s) for n, s in asked))
-        asked = [(n, s) for n, s in asked if decided_id(n.user, n.notice_id, s) not in waiting]
-        people = {s.value for _, s in asked if s.kind == "recipient"}
-        bodies: dict[str, str] = {}
-        for part in _slices(people):
-            r = recipients.c
-            query = select(r.recipient_id, r.body).where(r.recipient_id.in_(part), r.deleted.is_(False))
-            bodies.update({row.recipient_id: row.body for row in tx.execute(query)})
-        questions = [
-            Question(
-                n.user,
-                n.notice_id,
-                spot.partition,
-                n.alert,
-                n.severity,
-                s,
-                bodies.get(s.value) if s.kind == "recipient" else None,
-            )
-            for n, s in asked
-        ]
-        questions.sort(key=lambda q: q.step.asked_offset or 0)
-        return [(q.step.asked_offset or 0, decide(q, decider.producer, decider.occurred_at)) for q in questions]
+        questions, looks = looked_at(tx, spot.partition, state.box, asked)
+        return decide(questions, looks, decider.producer, decider.occurred_at)
 
     def asked(self, tx: Connection, spot: Spot) -> State | None:
         """Every notice of the partition with an asked step."""
         s = steps.c
         found = tx.execute(
-            select(s.user_id, s.notice_id).where(s.partition == spot.partition, s.state == "asked").distinct()
-        )
-        keys = {(r.user_id, r.notice_id) for r in found}
-        return load_notices(tx, keys) if keys else None
+            select(s.user_id, s.notice_id, s.what).where(s.partition == spot.partition, s.state == "asked").distinct()
+        ).all()
+        if not found:
+            return None
+        state = load_notices(tx, {(r.user_id, r.notice_id) for r in found})
+        load_held(tx, state, {(r.user_id, r.notice_id) for r in found if r.what == "digest"})
+        return state
 
 
 def load_notices(tx: Connection, keys: Iterable[Key]) -> State:
     """Notices with their steps and early records."""
     state = State(Box())
-    for part in _slices(set(keys)):
-        for row in tx.execute(_NOTICES, {"keys": part}):
-            notice = _notice(row)
-            state.box.notices[notice.user, notice.notice_id] = notice
-            state.known.add((notice.user, notice.notice_id))
-            state.versions[notice.user, notice.notice_id] = notice.version
-        for row in tx.execute(_STEPS, {"keys": part}) if state.known else ():
-            state.box.notices[row.user_id, row.notice_id].steps[f"{row.what}/{row.step}"] = _step(row)
-        for row in tx.execute(_EARLY, {"keys": part}):
-            record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
-            state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
+    _load(tx, state, keys, with_text=True)
     state.early_before = {k: list(v) for k, v in state.box.early.items()}
     return state
+
+
+def load_held(tx: Connection, state: State, digests: Iterable[Key]) -> None:
+    """What these digests hold: of other notices only what is needed to settle them, not their texts."""
+    for part in slices(set(digests)):
+        held = {(r.user_id, r.notice_id) for r in tx.execute(_HELD, {"keys": part})}
+        _load(tx, state, held - state.known, with_text=False)
+
+
+def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool) -> None:
+    for part in slices(set(keys)):
+        known = len(state.known)
+        for row in tx.execute(_NOTICES if with_text else _TEXTLESS, {"keys": part}):
+            notice = _notice(row, row.body if with_text else NO_TEXT)
+            key = notice.user, notice.notice_id
+            state.box.notices[key] = notice
+            state.known.add(key)
+            state.versions[key] = notice.version
+            state.counted[key] = (notice.unread, notice.unseen)
+        for row in tx.execute(_STEPS, {"keys": part}) if len(state.known) > known else ():
+            state.box.add_step(state.box.notices[row.user_id, row.notice_id], _step(row))
+        for row in tx.execute(_EARLY, {"keys": part}) if with_text else ():
+            record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
+            state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
 
 
 def _unmarked(tx: Connection, e: NoticeMarked) -> list[Key]:
@@ -211,8 +225,22 @@ def _unmarked(tx: Connection, e: NoticeMarked) -> list[Key]:
         "archived": or_(n.archived_at.is_(None), n.stopped.is_(False)),
         "unarchived": n.archived_at.is_not(None),
     }.get(e.mark, n.archived_at.is_(None))
-    query = select(n.user_id, n.notice_id).where(n.user_id == e.user, n.raised_offset < e.up_to, changes)
+    query = select(n.user_id, n.notice_id).where(
+        n.user_id == e.user, n.inbox.is_(True), n.raised_offset < e.up_to, changes
+    )
     return [(r.user_id, r.notice_id) for r in tx.execute(query)]
+
+
+def _save_tallies(tx: Connection, state: State, touched: list[Notice]) -> None:
+    """Counts move by what changed, so they equal a fresh count after each transaction."""
+    unread: Counter[str] = Counter()
+    unseen: Counter[str] = Counter()
+    for n in touched:
+        before = state.counted.get((n.user, n.notice_id), (False, False))
+        unread[n.user] += n.unread - before[0]
+        unseen[n.user] += n.unseen - before[1]
+    moved = [{"user_id": u, "unread": unread[u], "unseen": unseen[u]} for u in unread if unread[u] or unseen[u]]
+    upsert(tx, tallies, moved, adding=("unread", "unseen"))
 
 
 def _save_early(tx: Connection, spot: Spot, state: State) -> None:
@@ -247,12 +275,13 @@ def _row(n: Notice, partition: int) -> dict[str, Any]:
     }
 
 
-def _notice(row: Any) -> Notice:
+def _notice(row: Any, body: str) -> Notice:
     return Notice(
         user=row.user_id,
         notice_id=row.notice_id,
         version=(row.version_offset, row.version_index),
-        **{f: getattr(row, f) for f in _PLAIN},
+        body=body,
+        **{f: getattr(row, f) for f in _PLAIN if f != "body"},
     )
 
 
@@ -274,8 +303,3 @@ def _step(row: Any) -> Step:
 
 
 _STEP = tuple(f.name for f in fields(Step))
-
-
-def _slices(items: Iterable[Any]) -> Iterable[list[Any]]:
-    all_ = sorted(items)
-    return (all_[i : i + SLICE] for i in range(0, len(all_), SLICE))

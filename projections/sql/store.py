@@ -7,7 +7,7 @@ Writers take the write lock with their first statement.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from sqlalchemy.sql.schema import Table
 from projections.sql.schema import STAMP, meta, metadata, positions
 
 BUSY_MS = 5_000
+SLICE = 400
 
 
 class NewerRows(RuntimeError):
@@ -49,12 +50,12 @@ def is_too_much(error: BaseException) -> bool:
 
 
 class Store:
-    """Opens the database and makes its tables. `url` is SQLAlchemy's."""
+    """Opens the database and makes its tables. `url` is SQLAlchemy's; each connection first executes `setup`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, setup: Sequence[str] = ()) -> None:
         self.url = url
-        self._writer = _engine(url, write=True)
-        self._reader = _engine(url, write=False)
+        self._writer = _engine(url, setup, write=True)
+        self._reader = _engine(url, setup, write=False)
         self._file = self._identity()
 
     def prepare(self) -> str:
@@ -119,6 +120,12 @@ def generation(tx: Connection) -> tuple[int, str]:
     return (row.stamp, row.generation) if row else (0, "")
 
 
+def slices(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    """As many keys at a time as one statement may name, in order."""
+    ordered = sorted(keys)
+    return (ordered[i : i + SLICE] for i in range(0, len(ordered), SLICE))
+
+
 def next_offsets(tx: Connection) -> dict[tuple[str, int], int]:
     """(topic, partition) to the offset that the rows have not folded yet."""
     return {
@@ -127,11 +134,11 @@ def next_offsets(tx: Connection) -> dict[tuple[str, int], int]:
     }
 
 
-def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert, or replace the rows with the same primary key."""
+def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], adding: tuple[str, ...] = ()) -> None:
+    """Insert, or replace the rows with the same primary key; columns in `adding` are added to instead."""
     if not rows:
         return
-    tx.execute(_replacing(tx.dialect.name, table), rows)
+    tx.execute(_replacing(tx.dialect.name, table, adding), rows)
 
 
 def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -141,10 +148,13 @@ def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None
 
 
 @cache
-def _replacing(dialect: str, table: Table) -> Insert:
+def _replacing(dialect: str, table: Table, adding: tuple[str, ...]) -> Insert:
     statement = _insert(dialect, table)
     keys = [c.name for c in table.primary_key.columns]
-    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    new = statement.excluded
+    changed = {
+        c.name: c + new[c.name] if c.name in adding else new[c.name] for c in table.columns if c.name not in keys
+    }
     replacing: Insert = statement.on_conflict_do_update(index_elements=keys, set_=changed)
     return replacing
 
@@ -154,10 +164,10 @@ def _insert(dialect: str, table: Table) -> Any:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
-def _engine(url: str, *, write: bool) -> Engine:
+def _engine(url: str, setup: Sequence[str], *, write: bool) -> Engine:
     if not url.startswith("sqlite"):
         waits = f"-c lock_timeout={BUSY_MS} -c idle_in_transaction_session_timeout={2 * BUSY_MS}"
-        return create_engine(
+        engine = create_engine(
             url,
             isolation_level="READ COMMITTED" if write else "REPEATABLE READ",
             pool_pre_ping=True,
@@ -165,6 +175,14 @@ def _engine(url: str, *, write: bool) -> Engine:
             pool_size=4,
             connect_args={"options": waits} if write else {},
         )
+
+        @event.listens_for(engine, "connect")
+        def begun(connection: Any, _record: Any) -> None:
+            for statement in setup:
+                connection.execute(statement)
+            connection.commit()
+
+        return engine
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -178,6 +196,8 @@ def _engine(url: str, *, write: bool) -> Engine:
         connection.isolation_level = None  # this module says BEGIN itself
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "cache_size=-16000"):
             connection.execute(f"PRAGMA {pragma}")
+        for statement in setup:
+            connection.execute(statement)
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from projections.notices import Box
+from projections.box import Box
 from projections.sql.schema import early, marks, notices, preferences, steps
 from projections.sql.views.positions import reached
 from projections.sql.views.rows import notice_of, step_of

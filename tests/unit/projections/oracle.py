@@ -110,23 +110,26 @@ class Inbox:
             (r.offset, r.event.mark, r.event.until) for r in rs if isinstance(r.event, NoticeMarked) and r.offset > born
         ]
 
-        def final(yes: str, no: str) -> bool:
-            return next((a == yes for _, a, _ in reversed(marks) if a in (yes, no)), False)
+        def final(yes: str, no: str, cleared: int = -1) -> bool:
+            return next((a == yes for o, a, _ in reversed(marks) if a in (yes, no) and o > cleared), False)
 
         stop = max(born, min([ended] + [o for o, a, _ in marks if a in ("read", "archived")]))
         snoozes = [(o, until) for o, a, until in marks if a == "snoozed" and until is not None]
         dues: list[tuple[int, Any, int]] = [(r.offset, r.event, r.timestamp) for r in rs if kind(r) == "Due"]
-        snoozed = None
-        if snoozes:
-            o, until = snoozes[-1]
-            back = any(x > o and d.what == "snooze" and d.number == len(snoozes) and ts >= until for x, d, ts in dues)
+        snoozed, returned = None, -1
+        for i, (o, until) in enumerate(snoozes):
+            next_one = snoozes[i + 1][0] if i + 1 < len(snoozes) else INF
+            back = [
+                x for x, d, ts in dues if o < x < next_one and (d.what, d.number) == ("snooze", i + 1) and ts >= until
+            ]
+            returned = min(back, default=returned)
             snoozed = None if back else until
         event: Any = raised.event
         lanes = tuple(
             (lane.step, *self.lane(k, lane.step, raised.timestamp + lane.after_ms, born, stop, snoozes, dues))
             for lane in sorted(event.lanes, key=lambda lane: lane.step)
         )
-        return final("read", "unread"), final("archived", "unarchived"), snoozed, ended < INF, lanes
+        return final("read", "unread", returned), final("archived", "unarchived"), snoozed, ended < INF, lanes
 
     def lane(
         self,

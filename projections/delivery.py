@@ -1,0 +1,97 @@
+"""What a decision or an end says on `deliveries`: a complete request, or the recall of one (rules 4, 5 and 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from projections.notice import Notice, Step
+from projections.outgoing import Outgoing, Refused
+from topics.catalogue import DELIVERIES
+from topics.events import Decided, DeliveryCancelled, DeliveryRequested, Record
+from topics.ids import derived_id
+from topics.json_text import dumps, encoded, joined, members, parse
+
+DELIVERY_DEADLINE_MS = 24 * 3_600_000
+LATEST_MS = 1 << 53  # what every JSON reader can still count
+TEXTS = ("title", "text", "link", "data")
+
+
+def delivery_id(notice: Notice, step: Step, number: int) -> str:
+    """The one delivery that the question of this number asks for, or the digest that carried it."""
+    if step.held_in:
+        return derived_id("delivery", step.held_in, notice.user, "digest", step.channel, number)
+    return derived_id("delivery", notice.notice_id, notice.user, step.what, step.step, number)
+
+
+def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
+    """What a decision says, and the deadline of what it delivers. Refused for a body that is no decision's."""
+    try:
+        said = parse(decided.body.decode())
+        deadline_at = said["deadline_at"]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = "the body is no decision's"
+        raise Refused(msg) from error
+    if not isinstance(deadline_at, int) or not 0 <= deadline_at < LATEST_MS:
+        msg = "the decision names no deadline"
+        raise Refused(msg)
+    return said, deadline_at
+
+
+def request(notice: Notice, step: Step, decided: Decided, record: Record, texts: dict[str, str]) -> Outgoing:
+    """The delivery that was decided on; `texts` are the raw members of what is said."""
+    said, deadline_at = answer_body(decided)
+    identity = delivery_id(notice, step, step.number)
+    content: dict[str, str] = {
+        "address": dumps(said.get("address")),
+        "name": dumps(said.get("name") or ""),
+        "severity": dumps(notice.severity),
+        "alert": dumps(notice.alert),
+        "notice_id": dumps(notice.notice_id),
+        "user": dumps(notice.user),
+        "raised_at": str(notice.raised_at),
+        **texts,
+    }
+    event = DeliveryRequested(
+        event_id=derived_id("requested", identity),
+        producer=decided.producer,
+        occurred_at=decided.occurred_at,
+        caused_by=(record.cause,),
+        delivery_id=identity,
+        user=notice.user,
+        notice_id=notice.notice_id,
+        step=step.step,
+        channel=step.channel,
+        message_id=f"<{identity}@tidings>",
+        deadline_at=deadline_at,
+        body=encoded(joined(content)),
+    )
+    return Outgoing(DELIVERIES, notice.user, event)
+
+
+def texts_of(notice: Notice, step: Step) -> dict[str, str]:
+    """What a forward says: the notice as it stands, and what kind of message it is where it is not the first."""
+    told = members(notice.body)
+    found = {name: told[name] for name in TEXTS if name in told}
+    if step.what == "repeat":
+        found["repeat"] = "true"
+    if step.what == "resolved":
+        title = parse(told["title"]) if "title" in told else ""
+        found |= {"title": dumps(f"Resolved: {title}"), "resolved_at": str(notice.ended_at)}
+    return found
+
+
+def recall(notice: Notice, step: Step, number: int, record: Record, reason: str) -> Outgoing:
+    """What was asked for under this number is not to be sent any more; if it was sent already, sent wins."""
+    event = record.event
+    identity = delivery_id(notice, step, number)
+    cancelled = DeliveryCancelled(
+        event_id=derived_id("cancelled", identity),
+        producer=event.producer if event else "",
+        occurred_at=event.occurred_at if event else 0,
+        caused_by=(record.cause,),
+        delivery_id=identity,
+        user=notice.user,
+        notice_id=notice.notice_id,
+        reason=reason,
+    )
+    return Outgoing(DELIVERIES, notice.user, cancelled)

@@ -1,0 +1,185 @@
+"""Digests: forwards that are collected for a while and leave as one message (rule 4).
+
+A digest is a notice of its own that nobody reads, made by the fold, with one step that waits; so it is due, asked and
+decided like everything else. Its members are steps of other notices that name it in `held_in`. What is collected when
+its Due counts is gathered and goes with that answer, whatever is read meanwhile; what comes later waits for the next.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from projections.box import Box
+from projections.delivery import request
+from projections.notice import Notice, Step
+from projections.outgoing import Outgoing
+from projections.policy import read_object
+from topics.events import Decided, Record
+from topics.ids import derived_id
+from topics.json_text import dumps
+
+REASONS = ("digest", "throttle")  # a postpone for one of these collects
+SEVERITIES = ("info", "warning", "error", "critical")
+NAMED = 50  # notices that a message names; of the others it says how many
+CUT = 300
+
+
+def digest_id(user: str, step: Step, scope: str) -> str:
+    """The digest of one receiver's channel: of one config (`scope`), or of everything where its reader wants it so."""
+    return derived_id("digest", user, step.channel, step.kind, step.value, scope)
+
+
+def digest_named(decided: Decided) -> str:
+    """The digest that a postponing decision names; empty for none."""
+    if decided.answer != "postpone" or decided.reason not in REASONS:
+        return ""
+    named = read_object(decided.body.decode(errors="replace")).get("digest")
+    return named if isinstance(named, str) else ""
+
+
+def collect(box: Box, notice: Notice, step: Step, decided: Decided, record: Record) -> bool:
+    """Put a forward into the digest that its decision names. False if that is none of this receiver's."""
+    named, until = digest_named(decided), decided.until or 0
+    scope = next((s for s in ("", step.scope) if named and named == digest_id(notice.user, step, s)), None)
+    if scope is None:
+        return False
+    digest = box.notices.get((notice.user, named))
+    if digest is None:
+        digest = _opened(box, notice, step, named, scope, record)
+    if digest.kind != "digest":
+        return False
+    waits = digest.steps[f"digest/{step.channel}"]
+    if waits.state in ("delivered", "skipped"):
+        waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", until
+        digest.severity = SEVERITIES[0]
+    step.number, step.state, step.reason, step.due_at = step.number + 1, "collected", decided.reason, until
+    step.held_in, step.told = named, None
+    box.held.setdefault((notice.user, named), set()).add((notice.notice_id, f"{step.what}/{step.step}"))
+    digest.severity = max(digest.severity, notice.severity, key=_rank)
+    _name(digest, notice, waits)
+    box.touched.add((notice.user, named))
+    return True
+
+
+def gather(box: Box, digest: Notice) -> None:
+    """The digest is due: what it holds now goes with the answer."""
+    for _, step in _members(box, digest, "collected"):
+        step.state = "gathered"
+
+
+def settle(
+    box: Box, digest: Notice, waits: Step, decided: Decided, record: Record
+) -> tuple[list[Outgoing], list[tuple[Notice, Step]]]:
+    """The decision on a digest was read back: all that was gathered is delivered, skipped or goes on waiting.
+
+    What has to be said, and the members for which this is the answer.
+    """
+    gathered = _members(box, digest, "gathered")
+    out: list[Outgoing] = []
+    if decided.answer == "postpone":
+        waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", decided.until or 0
+        for notice, step in gathered:
+            step.state, step.reason = ("skipped", "stopped") if notice.stopped else ("collected", step.reason)
+        gathered = []
+    else:
+        if decided.answer == "deliver":
+            out = [request(digest, waits, decided, record, _texts(digest, waits.number, gathered))]
+            waits.told, waits.told_at = waits.number, waits.asked_at
+        waits.state = "delivered" if out else "skipped"
+        for _, step in gathered:
+            step.state, step.reason = waits.state, decided.reason
+            step.told = waits.number if out else step.told
+        left = _members(box, digest, "collected")
+        if left:
+            waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", min(s.due_at for _, s in left)
+        _forget(digest, waits.number)
+    waits.reason = decided.reason
+    return out, gathered
+
+
+def gathered_in(box: Box, digest: Notice) -> int:
+    """How many notices the digest that is being decided would carry."""
+    return len(_members(box, digest, "gathered"))
+
+
+def _members(box: Box, digest: Notice, state: str) -> list[tuple[Notice, Step]]:
+    found = []
+    for notice_id, name in box.held.get((digest.user, digest.notice_id), ()):
+        notice = box.notices.get((digest.user, notice_id))
+        step = notice.steps.get(name) if notice else None
+        if notice and step and step.state == state and step.held_in == digest.notice_id:
+            box.touched.add((notice.user, notice_id))
+            found.append((notice, step))
+    return sorted(found, key=lambda m: (m[0].raised_offset, m[0].notice_id, m[1].what, m[1].step))
+
+
+def _opened(box: Box, notice: Notice, step: Step, named: str, scope: str, record: Record) -> Notice:
+    digest = Notice(
+        user=notice.user,
+        notice_id=named,
+        raised_offset=record.offset,
+        raised_at=record.timestamp,
+        changed_offset=record.offset,
+        inbox=False,
+        kind="digest",
+        alert=notice.alert if scope else None,
+        config_id=notice.config_id if scope else None,
+        key=None,
+        entity_type=None,
+        entity_id=None,
+        severity=SEVERITIES[0],
+        forward=notice.forward if scope else "",
+        body='{"named":[]}',
+        steps={
+            f"digest/{step.channel}": Step(
+                "digest", step.channel, step.channel, step.kind, step.value, 0, state="skipped", scope=scope
+            )
+        },
+    )
+    box.notices[notice.user, named] = digest
+    return digest
+
+
+def _name(digest: Notice, notice: Notice, waits: Step) -> None:
+    """Remember what the message will say of a notice; while one is being decided, that is the next."""
+    named: list[dict[str, Any]] = json.loads(digest.body)["named"]
+    asked = waits.state == "asked"
+    number = waits.number + asked
+    same = [n for n in named if n["number"] == number or not asked]
+    if len(same) >= NAMED or notice.notice_id in (n["id"] for n in same):
+        return
+    told = read_object(notice.body)
+    text = {name: str(told[name])[:CUT] for name in ("title", "text") if told.get(name)}
+    link = told.get("link")
+    text |= {"link": link} if isinstance(link, str) and len(link) < 2 * CUT else {}
+    _say(digest, [*named, {"number": number, "id": notice.notice_id, **text}])
+
+
+def _forget(digest: Notice, number: int) -> None:
+    _say(digest, [n for n in json.loads(digest.body)["named"] if n["number"] >= number])
+
+
+def _say(digest: Notice, named: list[dict[str, Any]]) -> None:
+    digest.body = json.dumps({"named": named})  # ASCII: halves of characters and NUL stay escapes
+    digest.version = (digest.version[0] + 1, 0)  # of a digest: counts its changes
+
+
+def _texts(digest: Notice, number: int, gathered: list[tuple[Notice, Step]]) -> dict[str, str]:
+    ids = list(dict.fromkeys(notice.notice_id for notice, _ in gathered))
+    there = set(ids)
+    named = [n for n in json.loads(digest.body)["named"] if n["number"] <= number and n["id"] in there]
+    lines = ["\n".join(f"{'- ' if i == 0 else '  '}{line}" for i, line in enumerate(_lines(n))) for n in named]
+    if len(ids) > len(named):
+        lines.append(f"and {len(ids) - len(named)} more" if named else f"{len(ids)} notices")
+    title = str(named[0].get("title") or "1 notice") if len(ids) == 1 and named else f"{len(ids)} notices"
+    texts = {"title": dumps(title), "text": dumps("\n\n".join(lines)), "count": str(len(ids))}
+    return texts | {"notices": dumps([n["id"] for n in named])}
+
+
+def _lines(named: dict[str, Any]) -> list[str]:
+    return [line for name in ("title", "text", "link") if (line := " ".join(str(named.get(name, "")).split()))]
+
+
+def _rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else 0
