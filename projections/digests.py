@@ -143,7 +143,7 @@ def _opened(box: Box, notice: Notice, step: Step, named: str, scope: str, record
 
 def _name(digest: Notice, notice: Notice, waits: Step) -> None:
     """Remember what the message will say of a notice; while one is being decided, that is the next."""
-    named: list[dict[str, Any]] = json.loads(digest.body)["named"]
+    named = _named(digest)
     asked = waits.state == "asked"
     number = waits.number + asked
     same = [n for n in named if n["number"] == number or not asked]
@@ -157,7 +157,12 @@ def _name(digest: Notice, notice: Notice, waits: Step) -> None:
 
 
 def _forget(digest: Notice, number: int) -> None:
-    _say(digest, [n for n in json.loads(digest.body)["named"] if n["number"] >= number])
+    _say(digest, [n for n in _named(digest) if n["number"] >= number])
+
+
+def _named(digest: Notice) -> list[dict[str, Any]]:
+    """None where the digest's text was not loaded: who only watches needs no texts."""
+    return list(read_object(digest.body).get("named", ()))
 
 
 def _say(digest: Notice, named: list[dict[str, Any]]) -> None:
@@ -168,7 +173,7 @@ def _say(digest: Notice, named: list[dict[str, Any]]) -> None:
 def _texts(digest: Notice, number: int, gathered: list[tuple[Notice, Step]]) -> dict[str, str]:
     ids = list(dict.fromkeys(notice.notice_id for notice, _ in gathered))
     there = set(ids)
-    named = [n for n in json.loads(digest.body)["named"] if n["number"] <= number and n["id"] in there]
+    named = [n for n in _named(digest) if n["number"] <= number and n["id"] in there]
     lines = ["\n".join(f"{'- ' if i == 0 else '  '}{line}" for i, line in enumerate(_lines(n))) for n in named]
     if len(ids) > len(named):
         lines.append(f"and {len(ids) - len(named)} more" if named else f"{len(ids)} notices")

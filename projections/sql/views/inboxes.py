@@ -42,7 +42,7 @@ def load(tx: Connection, user: str, partition: int) -> Inbox:
     for r in tx.execute(select(steps).where(s.user_id == user)):
         notice = box.notices.get((user, r.notice_id))
         if notice is not None:
-            notice.steps[f"{r.what}/{r.step}"] = step_of(r)
+            box.add_step(notice, step_of(r))
     for r in tx.execute(select(marks.c.cmd, marks.c.offset, marks.c.at).where(marks.c.user_id == user)):
         box.commands[user, r.cmd] = (r.offset, r.at)
     for r in tx.execute(select(preferences.c.body).where(preferences.c.user_id == user)):
