@@ -89,6 +89,12 @@ def decode(data: bytes) -> Event:
     return event
 
 
+def event_name(data: bytes | None) -> str:
+    """Which event this is, without decoding it; empty for what is none that is known here."""
+    writer = _writers.get(data[2:HEAD]) if data and data[:2] == MAGIC else None
+    return writer.event if writer else ""
+
+
 def _plain(value: Any) -> Any:
     """The dicts and lists that fastavro writes."""
     if isinstance(value, tuple):

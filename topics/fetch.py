@@ -76,15 +76,15 @@ def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
 
 
 class LogReader:
-    """A group-less consumer of the catalogue's topics."""
+    """A group-less consumer of the catalogue's topics; it fetches at most `piece` bytes of a partition at a time."""
 
-    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
+    def __init__(self, cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> None:
         self._cluster, self._catalogue = cluster, catalogue
         self.consumer = AIOKafkaConsumer(
             **cluster.for_aiokafka(),
             enable_auto_commit=False,
             auto_offset_reset="none",
-            max_partition_fetch_bytes=REQUEST_BYTES,
+            max_partition_fetch_bytes=piece,
             request_timeout_ms=20_000,
             metadata_max_age_ms=30_000,
         )
@@ -140,6 +140,10 @@ class LogReader:
     async def item(self, message: Any) -> Item:
         """As `decoded`; dead letters come as such."""
         return await patiently(self._cluster, self._catalogue, message, to_item)
+
+    def pause(self, spot: Spot) -> None:
+        """Read no more of this partition, until the next `seek`."""
+        self.consumer.pause(self._tp(spot))
 
     async def position(self, spot: Spot) -> int:
         """The offset that is read next."""

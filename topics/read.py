@@ -1,88 +1,186 @@
-"""Reading history with synchronous clients, for the command line: several topics merged by the log's time.
-
-Records of one partition keep their order; between partitions the smaller timestamp comes first.
+"""Reading history: one pass over a few partitions, several topics merged in the order of the log's time, single
+records by their place. Bytes are looked at before anything is decoded, and nothing is held but what was fetched.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
-from kafka import KafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from topics.catalogue import Catalogue
-from topics.cluster import REQUEST_BYTES, Cluster
+from topics.cluster import Cluster
+from topics.codec import UnknownSchema
 from topics.events import Record
-from topics.fetch import Broken, to_record
+from topics.fetch import Broken, Item, LogReader, Spot, learn_schemas, to_item, to_record
+from topics.partition import partition_of
 
-BUFFERED = 500
+T = TypeVar("T")
+PIECE_BYTES = 512 * 1024  # a merge holds one such piece of each partition
+AT_ONCE = 1000
+
+Keep = Callable[[Any], bool]  # whether a client's message (key, value, headers as bytes) is wanted
 
 
-def history(
-    cluster: Cluster,
-    catalogue: Catalogue,
-    topics: Iterable[str],
-    *,
-    since: int | None = None,
-    until: int | None = None,
-    follow: bool = False,
-) -> Iterator[Record | Broken]:
-    """Everything on `topics` logged in since <= time < until (ms); with `follow` it goes on with what comes.
+class At(NamedTuple):
+    """A record's place in the order of all: by time (ms), then by name.
 
-    KafkaError, UnknownSchema.
+    `time` is the log's, but never less than before on the same partition: so a partition keeps its order even where
+    the broker's clock was set back, and the order is the same wherever reading begins.
     """
-    known = catalogue.topics()
-    spots = [TopicPartition(catalogue.physical(t), p) for t in topics for p in range(known[t].partitions)]
-    consumer = KafkaConsumer(
-        **cluster.for_kafka_python(),
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=REQUEST_BYTES,
-        auto_offset_reset="earliest",
-    )
-    with closing(consumer):
-        consumer.assign(spots)
-        _seek(consumer, spots, since)
-        ends = consumer.end_offsets(spots)
-        waiting: dict[TopicPartition, deque[Record | Broken]] = {s: deque() for s in spots}
-        unread = {s for s in spots if consumer.position(s) < ends[s]}
-        while unread or any(waiting.values()) or follow:
-            _fill(consumer, catalogue, waiting, unread, ends)
-            while ready := [q for q in waiting.values() if q]:
-                if any(not waiting[s] for s in unread):
-                    break
-                record = min(ready, key=lambda q: q[0].timestamp).popleft()
-                if until is not None and record.timestamp >= until:
-                    continue
+
+    time: int
+    topic: str
+    partition: int
+    offset: int
+
+
+class HistoryReader(LogReader):
+    """A LogReader that fetches small pieces, for many partitions at once."""
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
+        super().__init__(cluster, catalogue, PIECE_BYTES)
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics of the catalogue."""
+        return list(self._catalogue.topics())
+
+    async def at_time(self, spots: Iterable[Spot], time: int) -> dict[Spot, int]:
+        """The first offset logged at `time` (ms) or later; the end where there is none."""
+        spots = list(spots)
+        found = await self.consumer.offsets_for_times({self._tp(s): max(0, time) for s in spots})
+        offsets = {self._spot(tp): at.offset for tp, at in found.items() if at is not None}
+        return await self.ends(spots) | offsets
+
+    async def at(self, spot: Spot, offsets: Iterable[int]) -> dict[int, Record | Broken]:
+        """The records at these offsets, those that are still there."""
+        found: dict[int, Record | Broken] = {}
+        end = (await self.ends([spot]))[spot]
+        for offset in sorted(o for o in set(offsets) if 0 <= o < end):
+            await self.seek({spot: offset})
+            while await self.position(spot) <= offset:
+                for message in await self.poll(500, 1):
+                    if message.offset == offset:
+                        found[offset] = await self.decoded(message)
+        return found
+
+    async def scan(
+        self, starts: Mapping[Spot, int], keep: Keep, ends: Mapping[Spot, int] | None = None
+    ) -> AsyncIterator[Item]:
+        """What `keep` lets through from these offsets to `ends`, or the ends of now; each partition in its order."""
+        found = ends or await self.ends(starts)
+        left = {s: end for s, end in found.items() if starts[s] < end}
+        if left:
+            await self.seek({s: starts[s] for s in left})
+        while left:
+            for message in await self.poll(500, AT_ONCE):
+                if message.offset < left.get(self.spot_of(message), 0) and keep(message):
+                    yield await self.item(message)
+            for spot in [s for s, end in left.items() if await self.position(s) >= end]:
+                del left[spot]
+
+    async def of_key(self, topic: str, key: str, until: int | None = None) -> AsyncIterator[Record]:
+        """Every record of one key on a topic, logged before `until` (ms)."""
+        count = len(self.spots([topic]))
+        spot, wanted = Spot(topic, partition_of(key, count)), key.encode()
+        ends = None if until is None else await self.at_time([spot], until)
+        async for record in self.scan(await self.starts([spot]), lambda m: m.key == wanted, ends):
+            if isinstance(record, Record):
                 yield record
 
+    async def decoded(self, message: Any) -> Record | Broken:
+        """One message as a record. UnknownSchema if the log does not tell how to read it: nobody waits here."""
+        return await self._read(message, to_record)
 
-def _seek(consumer: KafkaConsumer, spots: list[TopicPartition], since: int | None) -> None:
-    if since is None:
-        consumer.seek_to_beginning(*spots)
-        return
-    found = consumer.offsets_for_times(dict.fromkeys(spots, since))
-    for spot in spots:
-        if found.get(spot):
-            consumer.seek(spot, found[spot].offset)
-        else:
-            consumer.seek_to_end(spot)
+    async def item(self, message: Any) -> Item:
+        """As `decoded`; dead letters come as such."""
+        return await self._read(message, to_item)
+
+    async def _read(self, message: Any, convert: Callable[[Catalogue, Any], T]) -> T:
+        try:
+            return convert(self._catalogue, message)
+        except UnknownSchema:
+            await learn_schemas(self._cluster, self._catalogue)
+            return convert(self._catalogue, message)
+
+    async def merged(
+        self,
+        spots: Iterable[Spot],
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        after: At | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[tuple[At, Any]]:
+        """Messages logged in since <= time < until (ms), and after `after`, in the order of all; not decoded.
+
+        It ends at the ends of now; with `follow` it goes on with what comes.
+        """
+        merge = _Merge(self, list(spots), until)
+        await merge.begin(after.time if after else since)
+        while await merge.fill(follow=follow):
+            at, message = merge.pop()
+            if after is None or at > after:
+                yield at, message
+
+    def spot_of(self, message: Any) -> Spot:
+        """Where a message comes from."""
+        return self._spot(TopicPartition(message.topic, message.partition))
+
+    async def more(self, spots: Iterable[Spot]) -> list[Any]:
+        """As `poll`, of these partitions only: what was fetched of others waits."""
+        got = await self.consumer.getmany(*map(self._tp, spots), timeout_ms=500, max_records=AT_ONCE)
+        return [m for messages in got.values() for m in messages]
 
 
-def _fill(
-    consumer: KafkaConsumer,
-    catalogue: Catalogue,
-    waiting: dict[TopicPartition, deque[Record | Broken]],
-    unread: set[TopicPartition],
-    ends: dict[TopicPartition, int],
-) -> None:
-    """Fetch more where nothing is buffered; rest where enough is."""
-    full = {s for s, q in waiting.items() if len(q) >= BUFFERED}
-    consumer.pause(*full)
-    for spot in consumer.paused() - full:
-        # A pause drops what was fetched and not yet handed out, and the client would go on after it.
-        consumer.seek(spot, consumer.position(spot))
-        consumer.resume(spot)
-    for spot, messages in consumer.poll(timeout_ms=500).items():
-        waiting[spot].extend(to_record(catalogue, m) for m in messages)
-    unread.difference_update({s for s in unread if consumer.position(s) >= ends[s]})
+class _Merge:
+    """What a merge holds: for each partition what was fetched, and in a heap the first of each."""
+
+    def __init__(self, reader: HistoryReader, spots: list[Spot], until: int | None) -> None:
+        self._reader, self._spots, self._until = reader, spots, until
+        self._waiting: dict[Spot, deque[tuple[At, Any]]] = {s: deque() for s in spots}
+        self._time: dict[Spot, int] = dict.fromkeys(spots, 0)
+        self._unread: dict[Spot, int] = {}
+        self._heap: list[tuple[At, Any]] = []
+
+    async def begin(self, since: int | None) -> None:
+        reader = self._reader
+        starts = await (reader.starts(self._spots) if since is None else reader.at_time(self._spots, since))
+        ends = await reader.ends(self._spots)
+        self._unread = {s: ends[s] for s in self._spots if starts[s] < ends[s]}
+        await reader.seek(starts)
+
+    async def fill(self, *, follow: bool) -> bool:
+        """Fetch until the first record of all is known; false at the end."""
+        while hungry := [s for s in self._unread if not self._waiting[s]]:
+            await self._fetch(hungry)
+        while not self._heap and follow:
+            await self._fetch(self._spots)
+        return bool(self._heap)
+
+    def pop(self) -> tuple[At, Any]:
+        first = heapq.heappop(self._heap)
+        waiting = self._waiting[Spot(first[0].topic, first[0].partition)]
+        waiting.popleft()
+        if waiting:
+            heapq.heappush(self._heap, waiting[0])
+        return first
+
+    async def _fetch(self, spots: list[Spot]) -> None:
+        for message in await self._reader.more(spots):
+            spot = self._reader.spot_of(message)
+            time = self._time[spot] = max(self._time[spot], message.timestamp)
+            if self._until is not None and time >= self._until:
+                self._unread.pop(spot, None)
+                continue
+            entry = (At(time, spot.topic, spot.partition, message.offset), message)
+            self._waiting[spot].append(entry)
+            if len(self._waiting[spot]) == 1:
+                heapq.heappush(self._heap, entry)
+        for spot in [s for s in spots if s in self._unread]:
+            if await self._reader.position(spot) >= self._unread[spot]:
+                del self._unread[spot]

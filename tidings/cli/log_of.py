@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tidings.cli.failures import Failed
+
 if TYPE_CHECKING:
     from tidings.installation import Running
     from tidings.settings import KafkaSettings
+    from topics.read import HistoryReader
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -54,3 +58,24 @@ def secret_of(data: Path) -> str | None:
 
     given = read(ClientSettings).secret
     return given.get_secret_value() if given else Installation(data).secret()
+
+
+def read_log(settings: KafkaSettings, work: Callable[[HistoryReader], Awaitable[T]]) -> T:
+    """What `work` finds with a reader of the log. Failed where a newer Tidings has written; the client's errors."""
+    import asyncio  # noqa: PLC0415 - `--help` is to be quick
+
+    from topics.codec import UnknownSchema  # noqa: PLC0415
+    from topics.read import HistoryReader  # noqa: PLC0415
+
+    async def run() -> T:
+        reader = HistoryReader(settings.cluster, settings.catalogue)
+        try:
+            await reader.start()
+            return await work(reader)
+        finally:
+            await reader.stop()
+
+    try:
+        return asyncio.run(run())
+    except UnknownSchema as error:
+        raise Failed(f"{error}: a newer Tidings has written it; read it with that one") from error

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidings.cli.failures import Failed, Wrong, in_one_line
-from tidings.cli.log_of import data_option, kafka_settings
+from tidings.cli.failures import Wrong, in_one_line
+from tidings.cli.log_of import data_option, kafka_settings, read_log
 from tidings.cli.times import Time, shown
 
 if TYPE_CHECKING:
-    from topics.events import Event, Record
-    from topics.fetch import Broken
+    from topics.fetch import Item
+    from topics.read import HistoryReader
+    from topics.selection import Selection
 
 HIDDEN = frozenset({"event_id", "producer", "occurred_at", "caused_by", "body_key"})
 WIDTH = 160
@@ -26,6 +25,7 @@ WIDTH = 160
 @click.command()
 @click.option("--topic", multiple=True, help="Only this topic; may be repeated.  [default: all]")
 @click.option("--user", help="Only what concerns this user.")
+@click.option("--entity", metavar="TYPE/ID", help="Only what tells of this entity.")
 @click.option("--since", type=Time(), help="From this time on: RFC 3339, or how long ago (5m).")
 @click.option("--until", type=Time(), help="Before this time.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
@@ -34,6 +34,7 @@ WIDTH = 160
 def replay(
     topic: tuple[str, ...],
     user: str | None,
+    entity: str | None,
     since: int | None,
     until: int | None,
     follow: bool,  # noqa: FBT001
@@ -47,84 +48,44 @@ def replay(
         for name in topic:
             if name not in known:
                 raise Wrong(f"there is no topic {name!r}: there are {', '.join(known)}")
-        from topics.codec import UnknownSchema  # noqa: PLC0415 - loads a Kafka client
-        from topics.events import Record  # noqa: PLC0415
-        from topics.read import history  # noqa: PLC0415
+        from topics.record_json import as_members  # noqa: PLC0415 - loads a Kafka client
+        from topics.selection import EntityName, Selection  # noqa: PLC0415
 
-        learn_from_the_log(history(settings.cluster, settings.catalogue, ["schemas"]))
-        items = history(settings.cluster, settings.catalogue, topic or known, since=since, until=until, follow=follow)
-        try:
-            for item in items:
-                if user is None or (isinstance(item, Record) and concerns(item, user)):
-                    click.echo(json.dumps(as_members(item), ensure_ascii=False) if as_json else as_line(item))
-                    sys.stdout.flush()
-        except UnknownSchema as error:
-            raise Failed(f"{error}: a newer Tidings has written it; read it with that one") from error
+        kind, slash, name = (entity or "").partition("/")
+        if entity is not None and not (kind and slash and name):
+            raise Wrong("--entity names a type and an id: vm/17")
+        wanted = Selection(topic or tuple(known), user, EntityName(kind, name) if entity is not None else None)
 
+        async def show(reader: HistoryReader) -> None:
+            async for item in _wanted(reader, wanted, since=since, until=until, follow=follow):
+                click.echo(json.dumps(as_members(item), ensure_ascii=False) if as_json else as_line(item))
+                sys.stdout.flush()
 
-def learn_from_the_log(items: Iterator[Record | Broken]) -> None:
-    """Events of versions that this program has not seen are read by the schemas that the log holds."""
-    from topics.codec import learn  # noqa: PLC0415
-    from topics.events import Record, SchemaPublished  # noqa: PLC0415
-
-    for item in items:
-        if isinstance(item, Record) and isinstance(item.event, SchemaPublished):
-            learn(item.event.schema)
+        read_log(settings, show)
 
 
-def concerns(record: Record, user: str) -> bool:
-    """Whether the event is by, for or about this user."""
-    event = record.event
-    named = {getattr(event, name, None) for name in ("user", "recipient_id", "subject", "by")}
-    lanes = {lane.value for lane in getattr(event, "lanes", ()) if lane.kind == "recipient"}
-    return user in named or user in getattr(event, "users", ()) or user in lanes
+async def _wanted(reader: HistoryReader, wanted: Selection, **times: Any) -> Any:
+    async for _, message in reader.merged(wanted.spots(reader), **times):
+        if wanted.maybe(message) and wanted.holds(item := await reader.item(message)):
+            yield item
 
 
-def as_members(item: Record | Broken) -> dict[str, Any]:
-    """Everything about it, ready for JSON."""
-    place = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "at": shown(item.timestamp)}
-    if not hasattr(item, "event"):
-        return place | {"key": _text(item.key), "event": None, "broken": item.reason, "hex": item.value.hex()}
-    event = item.event
-    value = _members(event) if event else None
-    return place | {"key": item.key, "event": type(event).__name__ if event else None, "value": value}
-
-
-def as_line(item: Record | Broken) -> str:
+def as_line(item: Item) -> str:
     """One line for people: when, where, what, and the fields that tell most."""
+    from topics.dead_letters import DeadLetter  # noqa: PLC0415
+    from topics.fetch import Broken  # noqa: PLC0415
+    from topics.record_json import event_members  # noqa: PLC0415
+
     head = f"{shown(item.timestamp)} {item.topic}[{item.partition}]@{item.offset}"
-    if not hasattr(item, "event"):
+    if isinstance(item, Broken):
         return f"{head} undecodable ({item.reason}), {len(item.value)} bytes"
+    if isinstance(item, DeadLetter):
+        return f"{head} dead letter of {item.source_topic}[{item.source_partition}]@{item.source_offset}: {item.reason}"
     if item.event is None:
         return f"{head} deleted {item.key!r}"
-    told = {n: v for n, v in _members(item.event).items() if n not in HIDDEN and v not in (None, "", [], {})}
+    told = {n: v for n, v in event_members(item.event).items() if n not in HIDDEN and v not in (None, "", [], {})}
     words = " ".join(f"{name}={_short(value)}" for name, value in told.items())
     return f"{head} {type(item.event).__name__} {words}"
-
-
-def _members(event: Event) -> dict[str, Any]:
-    erased = getattr(event, "body_key", None) is not None
-    return {f.name: "erased" if erased and f.name == "body" else _plain(getattr(event, f.name)) for f in fields(event)}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return _body(value) if isinstance(value, bytes) else value
-
-
-def _body(value: bytes) -> Any:
-    """Bodies are JSON text; an alert's state is compressed, and shown by its size."""
-    try:
-        return json.loads(value) if value else None
-    except ValueError:
-        return f"{len(value)} bytes"
-
-
-def _text(value: bytes | None) -> str | None:
-    return value.decode(errors="replace") if value is not None else None
 
 
 def _short(value: Any) -> str:

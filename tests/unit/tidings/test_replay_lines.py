@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
-from tidings.cli.replay import as_line, as_members, concerns
+from tidings.cli.replay import as_line
 from topics.events import EntityChanged, Event, Lane, NoticeMarked, NoticeRequested, Record
 from topics.fetch import Broken
+from topics.record_json import as_members
+from topics.selection import concerns
 
 HEAD: dict[str, Any] = {"event_id": "e1", "producer": "test", "occurred_at": 1}
 
