@@ -17,13 +17,13 @@ from api.entity_channel import log_away, settle
 from api.frames import answer_text, quoted
 from api.live_entities import Watcher
 from api.live_inbox import CHANNEL, UserInbox
-from api.notice_json import Deliveries, notice_text
+from api.notice_json import notice_text
 from api.problems import Problem
 from api.protocol import Subscribe
 from projections.notice import Notice
 from projections.sql.views import notices, positions
 from projections.sql.views.inboxes import NO_TEXT
-from projections.sql.views.notices import Cursor
+from projections.sql.views.notices import Cursor, Delivery
 from topics.catalogue import NOTICES
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Texts:
     def __init__(self, gateway: Gateway, inbox: UserInbox, since: int | None, *, wanted: bool) -> None:
         self._gateway, self._inbox, self._since, self._wanted = gateway, inbox, since, wanted
         self._bodies: dict[str, str] = {}
-        self._deliveries: Deliveries = {}
+        self._deliveries: dict[str, Delivery] = {}
 
     @property
     def at(self) -> int:
@@ -138,7 +138,6 @@ class _Texts:
         user = self._inbox.user
         found = notices.by_ids(connection, user, missing)  # type: ignore[arg-type]
         self._bodies.update((n.notice_id, n.body) for n in found)
-        ids = list(self._bodies)
-        self._deliveries = notices.deliveries(connection, user, ids)  # type: ignore[arg-type]
+        self._deliveries |= notices.deliveries(connection, found)  # type: ignore[arg-type]
         at = positions.reached(connection, NOTICES).get(self._inbox.partition)  # type: ignore[arg-type]
         return at.next if at else 0

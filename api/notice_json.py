@@ -7,16 +7,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from api.frames import quoted, when
+from projections.box import HELD
+from projections.delivery import delivery_id
 from projections.notice import Notice
 from projections.sql.views.notices import Delivery
 from topics.json_text import joined, members
 
-Deliveries = Mapping[tuple[str, str], Delivery]
+Deliveries = Mapping[str, Delivery]
+SHOWN = ("forward", "repeat", "resolved")
 _TEXTS = ("title", "text", "link", "data", "metric")
+_UNDER_WAY = Delivery("waiting", "")
 
 
 def notice_text(notice: Notice, body: str, deliveries: Deliveries) -> str:
-    """The JSON text of one notice; `deliveries` by (notice id, step)."""
+    """The JSON text of one notice; `deliveries` by their ids."""
     raw = members(body)
     said = {name: raw.get(name, "null") for name in _TEXTS}
     parts = {
@@ -57,15 +61,20 @@ def _entity(notice: Notice) -> str:
 
 
 def _forwards(notice: Notice, deliveries: Deliveries) -> str:
-    """Each waiting step with its outcome: waiting, asked, skipped (and why), or what came of the delivery."""
+    """Each forward, repeat and word that it is over, with its outcome: waiting, asked, skipped (and why), or what came
+    of the delivery. What a digest holds waits, with the reason why it is there; what one carried has its delivery.
+    """
     found = []
     for step in notice.steps.values():
-        if step.what != "forward":
+        if step.what not in SHOWN:
             continue
         outcome, reason = step.state, step.reason
-        if step.state == "delivered":
-            outcome, reason = deliveries.get((notice.notice_id, step.step), Delivery("waiting", ""))
+        if step.state in HELD:
+            outcome = "waiting"
+        elif step.state == "delivered" and step.told is not None:
+            outcome, reason = deliveries.get(delivery_id(notice, step, step.told), _UNDER_WAY)
         said = {
+            "what": quoted(step.what),
             "channel": quoted(step.channel),
             "due_at": when(step.due_at),
             "outcome": quoted(outcome),

@@ -119,7 +119,7 @@ async def _list(request: Request) -> Response:
     def rows(tx: Any) -> tuple[dict[str, str], int]:
         found = notices.page(tx, user, state, before=before, limit=limit + 1, words=words)
         shown = found[:limit]
-        deliveries = notices.deliveries(tx, user, [n.notice_id for n in shown])
+        deliveries = notices.deliveries(tx, shown)
         counts = notices.counts(tx, user)
         last = encode_cursor(Cursor(shown[-1].raised_offset, shown[-1].notice_id)) if len(found) > limit else None
         parts = {
@@ -151,7 +151,7 @@ async def _one(request: Request) -> Response:
 
     def rows(tx: Any) -> tuple[str | None, int]:
         found = [n for n in notices.by_ids(tx, user, [notice_id]) if n.inbox]
-        text = notice_text(found[0], found[0].body, notices.deliveries(tx, user, [notice_id])) if found else None
+        text = notice_text(found[0], found[0].body, notices.deliveries(tx, found)) if found else None
         return text, _next(tx, gateway, user)
 
     text, following = await gateway.database.read(rows)

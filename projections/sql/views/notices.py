@@ -1,27 +1,33 @@
-"""A user's notices as HTTP reads them: pages, counts, texts by id, what became of their forwards."""
+"""A user's notices as HTTP reads them: pages, counts, texts by id, what became of their forwards.
+
+Every inbox notice lies in one place (see `PLACE` in the schema), and an index has each place's notices by age. A page
+is the newest of its few places, so it costs the same however many notices lie elsewhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, func, literal_column, or_, select
 
+from projections.delivery import delivery_id
 from projections.notice import Notice, Step
-from projections.sql.schema import delivery_requests, delivery_results, marks, notices, preferences, steps
+from projections.sql.schema import PLACE, delivery_results, marks, notices, preferences, steps, tallies
 from projections.sql.views.rows import notice_of, step_of
 
 AT_A_TIME = 500
-_n = notices.c
-_open = and_(_n.inbox.is_(True), _n.archived_at.is_(None), _n.snoozed_until.is_(None))
+UNREAD, READ, SNOOZED, ARCHIVED = range(4)
 STATES = {
-    "open": _open,
-    "all": _n.inbox.is_(True),
-    "unread": and_(_open, _n.read_at.is_(None)),
-    "read": and_(_open, _n.read_at.is_not(None)),
-    "archived": and_(_n.inbox.is_(True), _n.archived_at.is_not(None)),
-    "snoozed": and_(_n.inbox.is_(True), _n.archived_at.is_(None), _n.snoozed_until.is_not(None)),
+    "open": (UNREAD, READ),
+    "all": (UNREAD, READ, SNOOZED, ARCHIVED),
+    "unread": (UNREAD,),
+    "read": (READ,),
+    "archived": (ARCHIVED,),
+    "snoozed": (SNOOZED,),
 }
+_n = notices.c
+_place: ColumnElement[int] = literal_column(PLACE, Integer)
 
 
 class Delivery(NamedTuple):
@@ -42,13 +48,19 @@ def page(
     tx: Connection, user: str, state: str, *, before: Cursor | None, limit: int, words: str | None
 ) -> list[Notice]:
     """At most `limit` notices, newest first, older than `before`; `state` a key of STATES, `words` in the text."""
-    query = select(notices).where(_n.user_id == user, STATES[state])
-    if before is not None:
-        same = and_(_n.raised_offset == before.raised_offset, _n.notice_id < before.notice_id)
-        query = query.where(or_(_n.raised_offset < before.raised_offset, same))
-    if words:
-        query = query.where(func.lower(_n.body).contains(words.lower(), autoescape=True))
-    return _with_steps(tx, user, query.order_by(_n.raised_offset.desc(), _n.notice_id.desc()).limit(limit))
+    found: list[Cursor] = []
+    for place in STATES[state]:
+        query = select(_n.raised_offset, _n.notice_id).where(_n.user_id == user, _place == literal_column(str(place)))
+        if before is not None:
+            older = or_(_n.raised_offset < before.raised_offset, _n.notice_id < before.notice_id)
+            query = query.where(_n.raised_offset <= before.raised_offset, older)
+        if words:
+            query = query.where(func.lower(_n.body).contains(words.lower(), autoescape=True))
+        query = query.order_by(_n.raised_offset.desc(), _n.notice_id.desc()).limit(limit)
+        found += [Cursor(*row) for row in tx.execute(query)]
+    shown = sorted(found, reverse=True)[:limit]
+    rows = {n.notice_id: n for n in by_ids(tx, user, [c.notice_id for c in shown])}
+    return [rows[c.notice_id] for c in shown]
 
 
 def by_ids(tx: Connection, user: str, ids: Sequence[str]) -> list[Notice]:
@@ -62,28 +74,21 @@ def by_ids(tx: Connection, user: str, ids: Sequence[str]) -> list[Notice]:
 
 
 def counts(tx: Connection, user: str) -> dict[str, int]:
-    """`unread` and `unseen` of a user."""
-    mine = select(func.count()).select_from(notices).where(_n.user_id == user, _open)
-    unread = tx.execute(mine.where(_n.read_at.is_(None))).scalar()
-    unseen = tx.execute(mine.where(_n.seen_at.is_(None))).scalar()
-    return {"unread": int(unread or 0), "unseen": int(unseen or 0)}
+    """`unread` and `unseen` of a user, as the fold counts them."""
+    row = tx.execute(select(tallies.c.unread, tallies.c.unseen).where(tallies.c.user_id == user)).first()
+    return {"unread": row.unread, "unseen": row.unseen} if row else {"unread": 0, "unseen": 0}
 
 
-def deliveries(tx: Connection, user: str, ids: Iterable[str]) -> dict[tuple[str, str], Delivery]:
-    """(notice id, step) to what became of its newest delivery."""
-    d, r, wanted = delivery_requests.c, delivery_results.c, list(ids)
-    found: dict[tuple[str, str], Delivery] = {}
+def deliveries(tx: Connection, shown: Iterable[Notice]) -> dict[str, Delivery]:
+    """Delivery id to what became of it, of all that was delivered of these notices, alone or in a digest."""
+    wanted = [
+        delivery_id(n, s, s.told) for n in shown for s in n.steps.values() if s.told is not None and s.what != "snooze"
+    ]
+    found = {i: Delivery("waiting", "") for i in wanted}
+    r = delivery_results.c
     for start in range(0, len(wanted), AT_A_TIME):
-        query = (
-            select(d.notice_id, d.step, r.outcome, r.reason)
-            .select_from(delivery_requests.outerjoin(delivery_results, d.delivery_id == r.delivery_id))
-            .where(d.user_id == user, d.notice_id.in_(wanted[start : start + AT_A_TIME]))
-            .order_by(d.offset)
-        )
-        found.update(
-            ((row.notice_id, row.step), Delivery(row.outcome or "waiting", row.reason or ""))
-            for row in tx.execute(query)
-        )
+        query = select(r.delivery_id, r.outcome, r.reason).where(r.delivery_id.in_(wanted[start : start + AT_A_TIME]))
+        found |= {row.delivery_id: Delivery(row.outcome, row.reason) for row in tx.execute(query)}
     return found
 
 
