@@ -26,8 +26,8 @@ SEEDS = range(16)
 def rows(world: World) -> dict[tuple[str, str], tuple[Any, ...]]:
     with world.store.reading() as tx:
         lanes: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
-        for s in tx.execute(select(steps).where(steps.c.what == "forward").order_by(steps.c.step)):
-            lanes.setdefault((s.user_id, s.notice_id), []).append((s.step, s.number, s.due_at, s.state))
+        for s in tx.execute(select(steps).where(steps.c.what != "snooze").order_by(steps.c.what, steps.c.step)):
+            lanes.setdefault((s.user_id, s.notice_id), []).append((s.what, s.step, s.number, s.due_at, s.state))
         return {
             (n.user_id, n.notice_id): (
                 n.read_at is not None,

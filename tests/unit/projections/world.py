@@ -22,12 +22,15 @@ from projections.sql.schema import outbox as outbox_table
 from projections.sql.schema import steps
 from projections.sql.store import Store, generation, next_offsets, wipe
 from projections.sql.waits import due
-from topics.catalogue import DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
+from topics.catalogue import CONTROLS, DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
 from topics.codec import Undecodable, decode, encode
 from topics.dead_letters import from_headers
 from topics.events import (
     AlertCommitted,
     AlertStarted,
+    DeliveryFailed,
+    DeliveryRequested,
+    DeliverySent,
     Due,
     Effect,
     Event,
@@ -39,16 +42,28 @@ from topics.events import (
     PreferencesChanged,
     RecipientChanged,
     Record,
+    SilenceSet,
     TopicOpened,
 )
 from topics.fetch import Broken, Item, Spot
 from topics.partition import partition_of
 
 USERS, ALERTS = ("ann", "bob", "cyd"), ("overuse", "task")
-PARTITIONS = {DEAD_LETTERS: 1, RECIPIENTS: 1, DELIVERIES: 2, NOTICES: 2, NOTICE_REQUESTS: 2}
+PARTITIONS = {DEAD_LETTERS: 1, RECIPIENTS: 1, CONTROLS: 1, DELIVERIES: 2, NOTICES: 2, NOTICE_REQUESTS: 2}
 SPOTS = [Spot(t, p) for t, n in PARTITIONS.items() for p in range(n)]
 STEPS = (("email", 50), ("telegram", 150))
 REPEAT_AFTER = 300
+READ_ALL_AFTER = 40
+UNSETTLED = ("waiting", "asked", "collected", "gathered")
+POLICIES = (
+    "", "", "",
+    '{"digest":"80ms"}',
+    '{"throttle":{"max":1,"per":"200ms"}}',
+    '{"throttle":{"max":2,"per":"150ms"},"digest":"40ms","repeat":"90ms"}',
+    '{"repeat":"120ms","tell_resolved":true}',
+    '{"tell_resolved":true,"override":["error"],"digest":"30ms"}',
+)  # fmt: skip
+WISHES = ("false", "true", '{"digest":"60ms"}', '{"after":"20ms"}', '{"after":"130ms"}', '{"enabled":false}')
 
 
 class Log:
@@ -241,6 +256,8 @@ class World:
             "mark": 10,
             "request": 4,
             "prefs": 1,
+            "silence": 0.7,
+            "post": 4,
             "again": 1.5,
             "wait": 5,
         }
@@ -355,7 +372,7 @@ class World:
         self.log.say(RECIPIENTS, user, e)
 
     def do_request(self) -> None:
-        users = tuple(self.rng.sample(USERS, self.rng.randint(1, 3)))
+        users, policy = tuple(self.rng.sample(USERS, self.rng.randint(1, 3))), self.rng.choice(POLICIES)
         lanes = tuple(Lane(c, c, "recipient", u, after) for u in users for c, after in STEPS)
         if self.rng.random() < 0.4:
             return self._direct(users, lanes)
@@ -375,8 +392,8 @@ class World:
         effects = tuple(
             Effect(
                 self.rng.choice(("raise", "raise", "update", "resolve")), self.rng.choice("xy"),
-                f"{alert}/{run}/{number}/{i}", 0, "c1", None, None, "info", lanes, "", (), None,
-                b'{"notice":{"title":"t"}}',
+                f"{alert}/{run}/{number}/{i}", 0, "c1", None, None, self.rng.choice(("info", "error")), lanes, policy,
+                (), None, b'{"notice":{"title":"t"}}',
             )
             for i in range(self.rng.randint(1, 3))
         )  # fmt: skip
@@ -417,13 +434,46 @@ class World:
             ),
         )  # fmt: skip
 
+    def _mark_all(self, user: str, mark: str) -> None:
+        e = NoticeMarked(
+            event_id=self.log.new_id(), producer="", occurred_at=0, user=user, cmd=self.log.new_id(), mark=mark,
+            ids=(), up_to=10**9, until=None,
+        )  # fmt: skip
+        self._say(NOTICES, user, e)
+
     def do_prefs(self) -> None:
-        user, off = self.rng.choice(USERS), self.rng.choice(("false", "true"))
-        body = f'{{"channels":{{"email":{off}}}}}'.encode()
+        user, wish = self.rng.choice(USERS), self.rng.choice(WISHES)
+        body = f'{{"channels":{{"email":{wish}}}}}'.encode()
         e = PreferencesChanged(
             event_id=self.log.new_id(), producer="", occurred_at=0, user=user, cmd=self.log.new_id(), body=body
         )
         self._say(NOTICES, user, e)
+
+    def do_silence(self) -> None:
+        """Somebody mutes an alert or a person for a while."""
+        alert = self.rng.choice((None, *ALERTS))
+        e = SilenceSet(
+            event_id=self.log.new_id(), producer="", occurred_at=0, silence_id=self.log.new_id(), by="x", alert=alert,
+            entity_type=None, entity_id=None, user=None if alert else self.rng.choice(USERS),
+            until=self.log.now + self.rng.randint(20, 200), body=b"{}",
+        )  # fmt: skip
+        self.log.say(CONTROLS, e.silence_id, e)
+
+    def do_post(self, *, everything: bool = False) -> None:
+        """The sender is told what its server said; once in a while it says it twice."""
+        parts = [p for s, p in self.log.parts.items() if s.topic == DELIVERIES]
+        items = [i.event for p in parts for i in p if isinstance(i, Record)]
+        done = {e.delivery_id for e in items if isinstance(e, DeliverySent | DeliveryFailed)}
+        asked = {e.delivery_id: e for e in items if isinstance(e, DeliveryRequested)}
+        left = [e for i, e in asked.items() if i not in done]
+        for e in left if everything else left[:1]:
+            common = {"event_id": self.log.new_id(), "producer": "", "occurred_at": 0, "delivery_id": e.delivery_id}
+            about = {"user": e.user, "notice_id": e.notice_id, "attempt": 1, "body": b"{}"}
+            sent = self.rng.random() < 0.7
+            said: Event = (
+                DeliverySent(**common, **about) if sent else DeliveryFailed(**common, **about, reason="rejected")  # type: ignore[arg-type]
+            )
+            self._say(DELIVERIES, e.user, said)
 
     def _say(self, topic: str, key: str, event: Event) -> None:
         self.log.say(topic, key, event)
@@ -454,32 +504,40 @@ class World:
             w.sync()
         while any(self.ghosts):
             self.land(next(g for g in self.ghosts if g))
-        for _ in range(400):
+        for turn in range(400):
+            self.do_post(everything=True)
+            if turn == READ_ALL_AFTER:  # what is repeated for ever comes to rest when it is read
+                for user in USERS:
+                    self._mark_all(user, "read")
             for w in self.workers:
-                for spot in sorted(w.at):
-                    for _ in range(400):
-                        if spot not in w.at or w.at[spot][0] >= len(self.log.parts[spot]):
-                            break
-                        w.fetch(spot)
-                        before = w.at[spot]
-                        w.commit(spot)
-                        if w.at.get(spot) == before:
-                            break
-                    if spot in w.at:
-                        w.sweep(spot)
-                        w.relay(spot)
-                w.clock()
-                while w.net:
-                    self.land(w.net)
+                self._all_of(w)
             if not self.moving():
                 return
-            self.log.now += 30
+            self.log.now += 30 if turn < READ_ALL_AFTER else 10_000
         raise AssertionError(f"never comes to rest: {self.moving()}")
+
+    def _all_of(self, w: Worker) -> None:
+        """Everything that a worker can do now."""
+        for spot in sorted(w.at):
+            for _ in range(400):
+                if spot not in w.at or w.at[spot][0] >= len(self.log.parts[spot]):
+                    break
+                w.fetch(spot)
+                before = w.at[spot]
+                w.commit(spot)
+                if w.at.get(spot) == before:
+                    break
+            if spot in w.at:
+                w.sweep(spot)
+                w.relay(spot)
+        w.clock()
+        while w.net:
+            self.land(w.net)
 
     def moving(self) -> str:
         with self.store.reading() as tx:
             at = next_offsets(tx)
             behind = [s for s in SPOTS if at.get(s, 0) != len(self.log.parts[s])]
             left = tx.execute(select(outbox_table.c.event_id)).all()
-            waiting = tx.execute(select(steps).where(steps.c.state.in_(("waiting", "asked")))).all()
+            waiting = tx.execute(select(steps).where(steps.c.state.in_(UNSETTLED))).all()
         return f"{behind} {left} {waiting}" if behind or left or waiting else ""
