@@ -16,10 +16,11 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import page
+from api.archive import Archive
 from api.gateway import Gateway
 from api.metrics import Metrics
 from api.problems import Problem
-from api.routes import alert_configs, demo, entities, health, me, notices, recipients, silences
+from api.routes import alert_configs, demo, entities, health, history, me, notices, recipients, silences, why
 from api.settings import GatewaySettings
 from api.websocket import websocket
 
@@ -46,6 +47,8 @@ def create_app(settings: GatewaySettings) -> Starlette:
             *alert_configs.routes(),
             *recipients.routes(),
             *notices.routes(),
+            *why.routes(),
+            *history.routes(),
             *silences.routes(),
             *me.routes(),
             *health.routes(),
@@ -57,6 +60,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
         lifespan=lifespan,
     )
     app.state.gateway = gateway
+    app.state.archive = Archive(settings.cluster, settings.catalogue)
     return app
 
 

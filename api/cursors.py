@@ -9,6 +9,7 @@ import orjson
 
 from api.problems import Problem
 from projections.sql.views.notices import Cursor
+from topics.read import At
 
 LONGEST = 1_000
 
@@ -36,6 +37,19 @@ def decode_id(text: str) -> str:
     match _decode(text):
         case [str(last)]:
             return last
+    raise Problem("bad_cursor")
+
+
+def encode_place(at: At) -> str:
+    """Where a page of history ended."""
+    return _encode(list(at))
+
+
+def decode_place(text: str) -> At:
+    """As given by `encode_place`. Problem `bad_cursor`."""
+    match _decode(text):
+        case [int(time), str(topic), int(partition), int(offset)] if all(0 <= n < 2**62 for n in (time, offset)):
+            return At(time, topic, partition, offset)
     raise Problem("bad_cursor")
 
 

@@ -55,6 +55,12 @@ CODES: dict[str, tuple[int, str, str]] = {
     "behind": (503, "The answer is not there yet", "Try again in a moment, with the same position."),
     "log_away": (503, "The log does not answer", "Try again in a moment; what was sent may or may not have arrived."),
     "store_away": (503, "The database does not answer", "Try again in a moment."),
+    "busy": (503, "Others are reading history", "Try again in a moment."),
+    "takes_too_long": (
+        503,
+        "The log could not be read in the time that is allowed",
+        "Ask for less, or run `tidings why`, `as-of` or `replay` near the log.",
+    ),
     "not_ready": (503, "The gateway is still starting", "Try again in a moment."),
     "internal": (500, "Something broke here", "Tell the operator when it happened; the gateway's log has the reason."),
 }

@@ -83,12 +83,12 @@ def path_id(request: Request, name: str = "id") -> str:
     return found
 
 
-def page_limit(request: Request, default: int = 50) -> int:
-    """How many rows are wanted, at most the limit of a page. Problem."""
+def page_limit(request: Request, default: int = 50, most: int | None = None) -> int:
+    """How many rows are wanted, at most `most`, or the limit of a page. Problem."""
     text = request.query_params.get("limit")
     if text is None:
         return default
-    most = gateway_of(request).settings.limits.page
+    most = most or gateway_of(request).settings.limits.page
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
         raise Problem("bad_request", f"`limit` is a number from 1 to {most}.")
     return int(text)

@@ -115,12 +115,13 @@ class HistoryReader(LogReader):
         until: int | None = None,
         after: At | None = None,
         follow: bool = False,
+        give_up: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[tuple[At, Any]]:
         """Messages logged in since <= time < until (ms), and after `after`, in the order of all; not decoded.
 
-        It ends at the ends of now; with `follow` it goes on with what comes.
+        It ends at the ends of now, or when `give_up` says so; with `follow` it goes on with what comes.
         """
-        merge = _Merge(self, list(spots), until)
+        merge = _Merge(self, list(spots), until, give_up)
         await merge.begin(after.time if after else since)
         while await merge.fill(follow=follow):
             at, message = merge.pop()
@@ -140,8 +141,10 @@ class HistoryReader(LogReader):
 class _Merge:
     """What a merge holds: for each partition what was fetched, and in a heap the first of each."""
 
-    def __init__(self, reader: HistoryReader, spots: list[Spot], until: int | None) -> None:
-        self._reader, self._spots, self._until = reader, spots, until
+    def __init__(
+        self, reader: HistoryReader, spots: list[Spot], until: int | None, give_up: Callable[[], bool]
+    ) -> None:
+        self._reader, self._spots, self._until, self._give_up = reader, spots, until, give_up
         self._waiting: dict[Spot, deque[tuple[At, Any]]] = {s: deque() for s in spots}
         self._time: dict[Spot, int] = dict.fromkeys(spots, 0)
         self._unread: dict[Spot, int] = {}
@@ -157,6 +160,8 @@ class _Merge:
     async def fill(self, *, follow: bool) -> bool:
         """Fetch until the first record of all is known; false at the end."""
         while hungry := [s for s in self._unread if not self._waiting[s]]:
+            if self._give_up():
+                return False
             await self._fetch(hungry)
         while not self._heap and follow:
             await self._fetch(self._spots)

@@ -12,15 +12,19 @@ import sys
 
 import click
 
+from tidings.cli.as_of import as_of
 from tidings.cli.demo import demo
 from tidings.cli.doctor import doctor
 from tidings.cli.emit import emit
 from tidings.cli.notify import notify
+from tidings.cli.rebuild import rebuild
 from tidings.cli.replay import replay
 from tidings.cli.roles import gateway, sender, worker, wrapper
 from tidings.cli.token import token
 from tidings.cli.topics import topics
 from tidings.cli.up import up
+from tidings.cli.verify import verify
+from tidings.cli.why import why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -34,7 +38,24 @@ def cli() -> None:
     """
 
 
-for command in (up, worker, gateway, sender, wrapper, topics, emit, notify, token, replay, demo, doctor):
+for command in (
+    up,
+    worker,
+    gateway,
+    sender,
+    wrapper,
+    topics,
+    emit,
+    notify,
+    token,
+    replay,
+    rebuild,
+    verify,
+    why,
+    as_of,
+    demo,
+    doctor,
+):
     cli.add_command(command)
 
 
