@@ -8,25 +8,27 @@ acknowledged; a repeat completes what was left, for the ids are the same on both
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from api.lanes import resolve
+from api.intake import Answer, Said, raised_by
+from api.lanes import own_lanes, resolve
+from api.links import is_link
+from api.plain_notice import SHORT_CUT_USERS, TEXTS, plain_notice
 from api.problems import Problem, over, too_large
 from api.proposals import stamp
 from api.protocol import first_fault
 from api.requests import json_object
-from api.sending import begin, landed, put
+from api.sending import put, writable
+from api.settings import Limits
 from api.tokens import is_id
-from projections.fan_out import direct_notices
 from projections.sql.views import recipients
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
 from topics.durations import LONGEST_MS
-from topics.events import Lane, NoticeRaised, NoticeRequested, NoticeResolved
+from topics.events import Lane, NoticeRequested, NoticeResolved
 from topics.json_text import compact, joined, members
 from topics.produce import Placed
 
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 User = Annotated[str, Field(min_length=1, max_length=200)]
-SHORT_CUT_USERS = 100
-_TEXTS = ("title", "text", "link", "data")
 
 
 class EntityRef(BaseModel):
@@ -44,6 +44,13 @@ class EntityRef(BaseModel):
     model_config = ConfigDict(extra="forbid")
     type: User
     id: User
+
+    @field_validator("type", "id")
+    @classmethod
+    def _no_control_characters(cls, given: str) -> str:
+        if not is_id(given):
+            raise ValueError("ids have no control characters")
+        return given
 
 
 class DirectNotice(BaseModel):
@@ -87,13 +94,16 @@ class Requested:
 
 async def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Requested:
     """Send one direct notice of `subject`. Problem."""
-    asked = _checked(gateway, text)
+    plain = plain_notice(text, gateway.settings.limits)
+    if plain is not None:
+        await writable(gateway)
+        return await _answered(lambda answer: gateway.intake.offer(plain, subject, request_key, answer))
+    asked = checked(text, gateway.settings.limits)
     default_ms = round((gateway.settings.forward_after if asked.forward_after is None else asked.forward_after) * 1000)
     if asked.channel is None:
         lanes = await _own_lanes(gateway, asked.to, default_ms)
     else:
         lanes = await resolve(gateway, asked.channel, None, default_ms)
-    raw = members(text)
     event = NoticeRequested(
         **stamp(gateway),
         subject=subject,
@@ -105,19 +115,24 @@ async def request(gateway: Gateway, subject: str, request_key: str, text: str) -
         severity=asked.severity,
         entity_type=asked.entity.type if asked.entity else None,
         entity_id=asked.entity.id if asked.entity else None,
-        body=joined({name: compact(raw[name]) for name in _TEXTS if name in raw}).encode(),
+        body=shown(text),
     )
-    outs = direct_notices(event, {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": ()})
-    raised = [o.event for o in outs if isinstance(o.event, NoticeRaised)]
-    ids = {e.user: e.notice_id for e in raised if e.inbox}
+    raised = raised_by(event)
     if asked.key is not None or len(raised) > SHORT_CUT_USERS:
         placed = await put(gateway, NOTICE_REQUESTS, _key(subject, asked.key), event)
+        ids = {e.user: e.notice_id for e in raised if e.inbox}
         return Requested(ids, NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
-    sent = [await begin(gateway, NOTICES, e.user, e) for e in raised]
-    following: dict[int, int] = {}
-    for placed in await asyncio.gather(*map(landed, sent)):
-        following[placed.partition] = max(following.get(placed.partition, 0), placed.offset + 1)
-    return Requested(ids, NOTICES, following)
+    await writable(gateway)
+    return await _answered(lambda answer: gateway.intake.say(raised, answer))
+
+
+async def _answered(ask: Callable[[Answer], None]) -> Requested:
+    done: asyncio.Future[Said | Problem] = asyncio.get_running_loop().create_future()
+    ask(lambda what: None if done.done() else done.set_result(what))
+    found = await done
+    if isinstance(found, Problem):
+        raise found
+    return Requested(found.ids, NOTICES, found.following)
 
 
 async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed:
@@ -130,21 +145,15 @@ async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed
     return await put(gateway, NOTICE_REQUESTS, _key(subject, key), event)
 
 
-def is_link(text: str) -> bool:
-    """Whether a page may follow it: nothing that runs, nothing that leaves by a trick."""
-    if not text.isprintable() or text.strip() != text:
-        return False
-    if text.startswith("/"):
-        return not text.startswith(("//", "/\\"))
-    try:
-        url = urlsplit(text)
-    except ValueError:
-        return False
-    return url.scheme in ("http", "https") and bool(url.netloc)
+def shown(text: str) -> bytes:
+    """The members of a notice that people see, as they were written."""
+    raw = members(text)
+    return joined({name: compact(raw[name]) for name in TEXTS if name in raw}).encode()
 
 
-def _checked(gateway: Gateway, text: str) -> DirectNotice:
-    value, limits = json_object(text), gateway.settings.limits
+def checked(text: str, limits: Limits) -> DirectNotice:
+    """The notice in a JSON text. Problem."""
+    value = json_object(text)
     try:
         asked = DirectNotice.model_validate(value)
     except ValidationError as error:
@@ -167,13 +176,7 @@ def _checked(gateway: Gateway, text: str) -> DirectNotice:
 
 
 async def _own_lanes(gateway: Gateway, users: Sequence[str], after_ms: int) -> tuple[Lane, ...]:
-    """Every user's own addresses; whoever is no recipient has only the inbox."""
-    lanes: list[Lane] = []
-    for user, body in (await gateway.database.read(recipients.bodies, users)).items():
-        addresses = json_object(body).get("addresses")
-        known = [c for c in addresses if c in gateway.settings.channels] if isinstance(addresses, dict) else []
-        lanes += [Lane(channel, channel, "recipient", user, after_ms) for channel in known]
-    return tuple(lanes)
+    return own_lanes(await gateway.database.read(recipients.bodies, users), gateway.settings.channels, after_ms)
 
 
 def _key(subject: str, key: str | None) -> str:

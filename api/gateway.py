@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from api.connection import Connection
 from api.database import Database
+from api.intake import Intake
 from api.live_entities import LiveEntities
 from api.live_inbox import LiveInboxes
 from api.live_log import LiveLog
@@ -59,6 +60,7 @@ class Gateway:
         self.entities = {t: LiveEntities(t, settings.limits, self._token(t), self._broken(t)) for t in self.types}
         self.inboxes = LiveInboxes(self.live, self.database, self.ranges, settings.limits.wait)
         self.producer = Producer(settings.cluster, settings.catalogue, "gateway")
+        self.intake = Intake(self)
         self.connections: set[Connection] = set()
         self.draining = False
         self.writable = asyncio.Event()
@@ -78,6 +80,7 @@ class Gateway:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+        self.intake.stop()
         await asyncio.gather(self.producer.stop(), self.ranges.stop())
         self.metrics.stop()
         await asyncio.get_running_loop().run_in_executor(None, self.database.close)

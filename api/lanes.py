@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.addresses import is_address
 from api.problems import Problem
+from api.requests import json_object
 from projections.sql.views import recipients
 from topics.durations import milliseconds
 from topics.events import Lane
@@ -95,6 +96,16 @@ async def resolve(
                 lanes.append(Lane("", INBOX, kind, entry, 0))
             else:
                 lanes += [Lane(step, channel, kind, entry, ms) for step, ms in steps_of(channel, forward, default_ms)]
+    return tuple(lanes)
+
+
+def own_lanes(bodies: Mapping[str, str], channels: Sequence[str], after_ms: int) -> tuple[Lane, ...]:
+    """Every recipient's own addresses, from the recipients' texts; whoever is no recipient has only the inbox."""
+    lanes: list[Lane] = []
+    for user, body in bodies.items():
+        addresses = json_object(body).get("addresses")
+        known = [c for c in addresses if c in channels] if isinstance(addresses, dict) else []
+        lanes += [Lane(channel, channel, "recipient", user, after_ms) for channel in known]
     return tuple(lanes)
 
 

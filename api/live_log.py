@@ -71,6 +71,10 @@ class LiveLog:
             raise Problem("not_ready")
         return encode(self._epochs[topic], following)
 
+    def knows(self, topic: str) -> bool:
+        """Whether positions of the topic can be given."""
+        return topic in self._epochs
+
     def understood(self, token: str, topics: Iterable[str]) -> tuple[str, Position]:
         """A client's token and which of `topics` it belongs to. Problem `bad_position`, `position_lost`."""
         if not self._epochs:

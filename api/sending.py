@@ -22,6 +22,15 @@ async def put(gateway: Gateway, topic: str, key: str, event: Event) -> Placed:
     return await landed(await begin(gateway, topic, key, event))
 
 
+async def writable(gateway: Gateway) -> None:
+    """Wait until the log is open for writing. Problem `log_away`."""
+    if not gateway.writable.is_set():
+        try:
+            await asyncio.wait_for(gateway.writable.wait(), SEND_S)
+        except TimeoutError as error:
+            raise Problem("log_away") from error
+
+
 async def begin(gateway: Gateway, topic: str, key: str, event: Event) -> asyncio.Future[Placed]:
     """Hand it to the producer, which keeps the order of these calls. Problem `log_away`."""
     try:

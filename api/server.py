@@ -9,6 +9,8 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -17,6 +19,7 @@ from api.connection import DirectWebSocketProtocol
 from api.gateway import Gateway
 from api.http_protocol import BoundedHttpProtocol
 from api.settings import GatewaySettings
+from api.short_cut import ShortCut
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +32,10 @@ class Server:
         self.gateway: Gateway = app.state.gateway
         self._socket = _bound(settings.host, settings.port, shared=settings.reuse_port)
         self.port: int = self._socket.getsockname()[1]
+        http: Any = partial(BoundedHttpProtocol, short_cut=ShortCut(self.gateway))
         config = uvicorn.Config(
             app,
-            http=BoundedHttpProtocol,
+            http=http,
             ws=DirectWebSocketProtocol,
             ws_max_size=settings.limits.ws_message,
             ws_per_message_deflate=False,

@@ -23,6 +23,7 @@ from topics.json_text import dumps
 LONGEST = 8 * 1024
 _PUBLIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 LEEWAY_S = 10
+REMEMBERED = 10_000  # tokens that were checked, the oldest forgotten first
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Tokens:
         if (secret is None) == (jwks is None):
             raise ValueError("tokens need either a secret or a JWKS file")
         self._secret = secret
+        self._known: dict[str, Identity] = {}
         self._keys: dict[str | None, jwt.PyJWK] = {}
         if jwks is not None:
             try:
@@ -61,6 +63,8 @@ class Tokens:
 
     def identify(self, token: str) -> Identity:
         """Whose token this is. Problem `unauthorized`."""
+        if (known := self.known(token)) is not None:
+            return known
         if not token or len(token) > LONGEST:
             raise Problem("unauthorized", "There is no token, or it is too long.")
         try:
@@ -71,7 +75,19 @@ class Tokens:
             raise Problem("unauthorized", f"The token lacks {error.claim}.") from error
         except (InvalidTokenError, KeyError, ValueError) as error:
             raise Problem("unauthorized", "The token is not one that this gateway accepts.") from error
-        return _identity(claims)
+        identity = _identity(claims)
+        if len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[token] = identity
+        return identity
+
+    def known(self, token: str) -> Identity | None:
+        """Whose token this is, if it was checked before and has not expired: its signature can't have changed."""
+        identity = self._known.get(token)
+        if identity is None or identity.expires_at + LEEWAY_S > time.time():
+            return identity
+        del self._known[token]
+        return None
 
     def _claims(self, token: str) -> dict[str, Any]:
         options: Any = {"require": ["sub", "exp"], "verify_aud": False}

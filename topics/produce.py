@@ -11,7 +11,9 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -111,7 +113,43 @@ class Producer:
             done.set_exception(_failure(topic, error))
             return done
 
-        def finished(future: asyncio.Future[object]) -> None:
+        sent.add_done_callback(self._finishing(kafka, topic, done))
+        return done
+
+    async def enqueue_group(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[int, asyncio.Future[Placed]]:
+        """Put (key, value) pairs into one batch of a partition, which costs a fraction of one by one; waits until the
+        partition's batch before it is on its way. How many were taken (at least one), and the place of the first: the
+        others follow it without a gap.
+        """
+        done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_looked_at)
+        try:
+            kafka = await self._current()
+        except KafkaError as error:
+            done.set_exception(_failure(topic, error))
+            return len(records), done
+        batch = kafka.create_batch()
+        taken = 0
+        for key, value in records:
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                break
+            taken += 1
+        batch.close()
+        try:
+            sent = await kafka.send_batch(batch, self._catalogue.physical(topic), partition=partition)
+        except (KafkaError, RuntimeError) as error:
+            self._drop(kafka, error)
+            done.set_exception(_failure(topic, error))
+            return taken, done
+        sent.add_done_callback(self._finishing(kafka, topic, done))
+        return taken, done
+
+    def _finishing(
+        self, kafka: AIOKafkaProducer, topic: str, done: asyncio.Future[Placed]
+    ) -> Callable[[asyncio.Future[Any]], None]:
+        def finished(future: asyncio.Future[Any]) -> None:
             if done.done():
                 return
             error = asyncio.CancelledError() if future.cancelled() else future.exception()
@@ -120,10 +158,9 @@ class Producer:
                 done.set_exception(_failure(topic, error))
             else:
                 meta = future.result()
-                done.set_result(Placed(topic, meta.partition, meta.offset, meta.timestamp))  # type: ignore[attr-defined]
+                done.set_result(Placed(topic, meta.partition, meta.offset, meta.timestamp))
 
-        sent.add_done_callback(finished)
-        return done
+        return finished
 
     async def _current(self) -> AIOKafkaProducer:
         async with self._lock:

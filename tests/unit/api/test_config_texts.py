@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.addresses import is_address
-from api.direct_notices import is_link
 from api.lanes import Forward, steps_of
+from api.links import is_link
 from api.merge import merged
 from api.preferences import checked
 from api.problems import Problem
