@@ -1,8 +1,9 @@
 """Faust as the consumer runtime: membership, assignment and flow; everything else (positions, rows, output) is ours.
 
-Private API of a pinned Faust is used in three places, each with a test: the consumer seeks to the positions in SQL
-instead of the group's commits, the table manager (there are no tables) starts without its fixed sleep of a second, and
-no directories are made for tables.
+Faust's cost is per message, so it is handed whole runs: what one fetch brought of one partition is one message, its
+value the list of records. Private API of a pinned Faust is used for that, and in three more places, each with a test:
+the consumer seeks to the positions in SQL instead of the group's commits, the table manager (there are no tables)
+starts without its fixed sleep of a second, and no directories are made for tables.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import faust
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from topics.cluster import REQUEST_BYTES, Cluster
 
-BATCH = 500
+BATCH = 500  # records: of a run, and of the runs that are folded together
+RUNS = 32
 YIELDS = 4
 
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
 
-def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App:
+def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: int) -> faust.App:
     """An app in the group `name` that reads each partition from where `positions` says.
 
-    Agents are added by the caller.
+    Its events are runs: `value` is the list of aiokafka's records, `offset` the last one's. Agents are added by the
+    caller; no topic of theirs may have more than `partitions`.
     """
 
     class SqlConsumer(driver.Consumer):
@@ -35,6 +39,49 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
             found = await positions(self.assignment())
             await self._thread.seek_wait(found)
             return found
+
+        async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+            """As Faust's, run by run. What was fetched before a partition was paused is handed on as well: nobody would
+            fetch it again.
+            """
+            fetched, _ = await self._wait_next_records(timeout)
+            if fetched is None:
+                return
+            generation = self.app.consumer_generation_id
+            if not self.flow_active:  # a rebalance began meanwhile: read again from where the rows are
+                await self.perform_seek()
+                return
+            for tp, run in fetched.items():
+                if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                    return
+                yield tp, self._to_message(tp, run)
+
+        def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+            last = record[-1]
+            return ConsumerMessage(
+                tp.topic,
+                tp.partition,
+                last.offset,
+                last.timestamp / 1000,
+                last.timestamp_type,
+                headers=None,
+                key=None,
+                value=record,
+                checksum=None,
+                serialized_key_size=0,
+                serialized_value_size=0,
+                tp=tp,
+                generation_id=self.app.consumer_generation_id,
+            )
+
+        async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+            """An offset between two runs is none that has to be acknowledged."""
+
+        def _new_offset(self, tp: TP) -> int | None:
+            """The group's commit tells only how far the worker is: runs are acknowledged in their order."""
+            acked, self._acked[tp] = self._acked[tp], []
+            self._acked_index[tp].clear()
+            return max(acked) + 1 if acked else None
 
     class SqlTransport(driver.Transport):
         Consumer: ClassVar[type[SqlConsumer]] = SqlConsumer
@@ -64,8 +111,10 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=REQUEST_BYTES,
         stream_wait_empty=False,
-        stream_buffer_maxsize=8192,
-        broker_max_poll_records=1000,  # less than the buffer: a partition that rests can't fill it
+        # Faust stops fetching a partition when four fifths are taken, and each may bring one more run: a full buffer
+        # would hold up every other topic.
+        stream_buffer_maxsize=max(RUNS, 6 * partitions),
+        broker_max_poll_records=BATCH,
         topic_allow_declare=False,
         topic_disable_leader=True,
         table_standby_replicas=0,
@@ -77,10 +126,10 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions) -> faust.App
 
 
 async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
-    """Batches of what is there; never waits for more.
+    """Batches of runs that are there; never waits for more.
 
-    So a lone event is folded at once, and a backlog in batches of BATCH. Ends when the stream does, as it does when the
-    app stops.
+    So a lone record is folded at once, and a backlog in batches of BATCH records and up to twice that. Ends when the
+    stream does, as it does when the app stops.
     """
     events = stream.noack().events().__aiter__()
 
@@ -89,12 +138,13 @@ async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
 
     waiting: asyncio.Future[Any] = asyncio.ensure_future(following())
     while (first := await waiting) is not None:
-        batch = [first]
+        batch, records = [first], len(first.value)
         waiting = asyncio.ensure_future(following())
         for _ in range(YIELDS):
             await asyncio.sleep(0)
-            while waiting.done() and len(batch) < BATCH and waiting.result() is not None:
-                batch.append(waiting.result())
+            while waiting.done() and records < BATCH and (run := waiting.result()) is not None:
+                batch.append(run)
+                records += len(run.value)
                 waiting = asyncio.ensure_future(following())
                 await asyncio.sleep(0)
         yield batch

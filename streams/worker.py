@@ -125,7 +125,12 @@ class _Worker:
         await asyncio.Event().wait()
 
     def _faust(self) -> faust.App:
-        app = consumer_app(self._settings.group, self._settings.cluster, self._assigned)
+        app = consumer_app(
+            self._settings.group,
+            self._settings.cluster,
+            self._assigned,
+            max(t.partitions for t in self._settings.catalogue.topics().values()),
+        )
         for topic in folded_topics(self._settings.catalogue):
             physical = self._settings.catalogue.physical(topic)
             app.agent(app.topic(physical, value_serializer="raw", key_serializer="raw"), name=topic, concurrency=1)(
@@ -144,8 +149,10 @@ class _Worker:
             async for batch in greedy(stream):
                 parts: defaultdict[tuple[Spot, int], list[Item]] = defaultdict(list)
                 for event in batch:
-                    message = event.message
-                    parts[self._spot(message.tp), message.generation_id].append(await self._item(message))
+                    run = event.message
+                    part = parts[self._spot(run.tp), run.generation_id]
+                    for record in run.value:
+                        part.append(await self._item(run.tp, record))
                 for (spot, assignment), items in parts.items():
                     await self._folding.fold(spot, items, assignment)
                     FOLDED.labels(spot.topic).inc(len(items))
@@ -158,12 +165,11 @@ class _Worker:
             self._fail(error)
             await asyncio.Event().wait()
 
-    async def _item(self, message: Any) -> Item:
-        message.timestamp = round(message.timestamp * 1000)
+    async def _item(self, tp: Any, message: Any) -> Item:
         try:
             return to_item(self._settings.catalogue, message)
         except UnknownSchema:
-            resting = TP(message.tp.topic, message.tp.partition)
+            resting = TP(tp.topic, tp.partition)
             consumer = self._app.consumer if self._app else None
             if consumer:
                 consumer.pause_partitions({resting})  # so that what comes behind it holds up no other

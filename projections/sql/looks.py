@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, bindparam, or_, select
 
 from projections.box import Box
 from projections.deciding import Looks, Question, Silence
@@ -14,29 +14,28 @@ from projections.digests import digest_id, gathered_in
 from projections.forwarding import FORWARDS, decided_id
 from projections.notice import Notice, Step
 from projections.policy import policy_of
+from projections.sql.keys import among
 from projections.sql.outbox import waiting_ids
 from projections.sql.schema import delivery_results, recipients, silences, steps
-from projections.sql.store import slices
 
 Asked = list[tuple[Notice, Step]]
 _s = steps.c
-_KEYS: Any = bindparam("keys", expanding=True)
 _PEOPLE = select(recipients.c.recipient_id, recipients.c.body).where(
-    recipients.c.recipient_id.in_(_KEYS), recipients.c.deleted.is_(False)
+    among(recipients.c.recipient_id), recipients.c.deleted.is_(False)
 )
 _OUTCOMES = select(delivery_results.c.delivery_id, delivery_results.c.outcome).where(
-    delivery_results.c.delivery_id.in_(_KEYS)
+    among(delivery_results.c.delivery_id)
 )
 _SILENCES = select(silences).where(
-    silences.c.until > bindparam("since"), or_(silences.c.user_id.is_(None), silences.c.user_id.in_(_KEYS))
+    silences.c.until > bindparam("since"), or_(silences.c.user_id.is_(None), among(silences.c.user_id))
 )
 _SCOPE = (_s.user_id, _s.scope, _s.channel, _s.kind, _s.value)
-_TOLD = select(*_SCOPE, _s.told_at).where(tuple_(_s.user_id, _s.scope).in_(_KEYS), _s.told_at > bindparam("since"))
+_TOLD = select(*_SCOPE, _s.told_at).where(among(_s.user_id, _s.scope), _s.told_at > bindparam("since"))
 _IN_FLIGHT = select(*_SCOPE, _s.notice_id, _s.what, _s.step, _s.asked_at).where(
-    _s.partition == bindparam("at_partition"), _s.state == "asked", tuple_(_s.user_id, _s.scope).in_(_KEYS)
+    _s.partition == bindparam("at_partition"), _s.state == "asked", among(_s.user_id, _s.scope)
 )
 _OPEN = select(_s.user_id, _s.notice_id).where(
-    tuple_(_s.user_id, _s.notice_id).in_(_KEYS), _s.what == "digest", _s.state.in_(("waiting", "asked"))
+    among(_s.user_id, _s.notice_id), _s.what == "digest", _s.state.in_(("waiting", "asked"))
 )
 
 
@@ -61,15 +60,7 @@ def looked_at(tx: Connection, partition: int, box: Box, asked: Asked) -> tuple[l
         for n, s in open_
     ]
     since = min(s.asked_at or 0 for _, s in open_)
-    found = {
-        r for part in slices({n.user for n, _ in open_}) for r in tx.execute(_SILENCES, {"keys": part, "since": since})
-    }
-    looks = Looks(
-        sorted(
-            (Silence(r.silence_id, r.alert, r.entity_type, r.entity_id, r.user_id, r.until) for r in found),
-            key=lambda s: s.silence_id,
-        )
-    )
+    looks = Looks(_silences(tx, {n.user for n, _ in open_}, since))
     _throttles(tx, partition, open_, looks)
     return questions, looks
 
@@ -80,7 +71,7 @@ def told_of(notice: Notice) -> list[str]:
 
 
 def _silences(tx: Connection, users: set[str], since: int) -> list[Silence]:
-    found = {r for part in slices(users) for r in tx.execute(_SILENCES, {"keys": part, "since": since})}
+    found = tx.execute(_SILENCES, {"keys": users, "since": since})
     all_ = [Silence(r.silence_id, r.alert, r.entity_type, r.entity_id, r.user_id, r.until) for r in found]
     return sorted(all_, key=lambda s: s.silence_id)
 
@@ -96,15 +87,16 @@ def _throttles(tx: Connection, partition: int, open_: Asked, looks: Looks) -> No
         return
     asked = {(n.user, n.notice_id, s.what, s.step) for n, s in open_}
     since = min((s.asked_at or 0) - t.per_ms for _, s, t in throttled)
-    for part in slices({(n.user, s.scope) for n, s, _ in throttled}):
-        for told in tx.execute(_TOLD, {"keys": part, "since": since}):
-            looks.told_at.setdefault(tuple(told)[:5], []).append(told.told_at)
-        for r in tx.execute(_IN_FLIGHT, {"keys": part, "at_partition": partition}):
-            if (r.user_id, r.notice_id, r.what, r.step) not in asked:
-                looks.told_at.setdefault(tuple(r)[:5], []).append(r.asked_at)
-    for part in slices({(n.user, digest_id(n.user, s, s.scope)) for n, s, _ in throttled}):
-        looks.open_digests.update((r.user_id, r.notice_id) for r in tx.execute(_OPEN, {"keys": part}))
+    scopes = {(n.user, s.scope) for n, s, _ in throttled}
+    for told in tx.execute(_TOLD, {"keys": scopes, "since": since}):
+        looks.told_at.setdefault(tuple(told)[:5], []).append(told.told_at)
+    for r in tx.execute(_IN_FLIGHT, {"keys": scopes, "at_partition": partition}):
+        if (r.user_id, r.notice_id, r.what, r.step) not in asked:
+            looks.told_at.setdefault(tuple(r)[:5], []).append(r.asked_at)
+    digests = {(n.user, digest_id(n.user, s, s.scope)) for n, s, _ in throttled}
+    looks.open_digests.update((r.user_id, r.notice_id) for r in tx.execute(_OPEN, {"keys": digests}))
 
 
 def _rows(tx: Connection, query: Any, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return (tuple(r) for part in slices(keys) for r in tx.execute(query, {"keys": part}))
+    wanted = set(keys)
+    return (tuple(r) for r in tx.execute(query, {"keys": wanted})) if wanted else ()

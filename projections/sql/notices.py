@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from projections.box import HELD, Box
 from projections.deciding import decide
@@ -16,9 +16,10 @@ from projections.notice import Notice, Step
 from projections.notices import apply
 from projections.outgoing import Outgoing
 from projections.sql.fold import Decider
+from projections.sql.keys import among
 from projections.sql.looks import looked_at
 from projections.sql.schema import early, marks, notices, preferences, steps, tallies
-from projections.sql.store import slices, upsert
+from projections.sql.store import insert_all, upsert
 from topics.catalogue import NOTICES
 from topics.codec import decode, encode
 from topics.events import (
@@ -38,18 +39,18 @@ NO_TEXT = "{}"
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
-_KEYS: Any = bindparam("keys", expanding=True)
-_NOTICES = select(notices).where(tuple_(notices.c.user_id, notices.c.notice_id).in_(_KEYS))
-_STEPS = select(steps).where(tuple_(steps.c.user_id, steps.c.notice_id).in_(_KEYS))
-_EARLY = select(early).where(tuple_(early.c.user_id, early.c.notice_id).in_(_KEYS)).order_by(early.c.offset)
-_COMMANDS = select(marks).where(tuple_(marks.c.user_id, marks.c.cmd).in_(_KEYS))
+_NOTICES = select(notices).where(among(notices.c.user_id, notices.c.notice_id))
+_STEPS = select(steps).where(among(steps.c.user_id, steps.c.notice_id))
+_EARLY = select(early).where(among(early.c.user_id, early.c.notice_id)).order_by(early.c.offset)
+_ANY_EARLY = select(early.c.offset).limit(1)
+_COMMANDS = select(marks).where(among(marks.c.user_id, marks.c.cmd))
 _TEXTLESS = select(*[c for c in notices.columns if c.name != "body"]).where(
-    tuple_(notices.c.user_id, notices.c.notice_id).in_(_KEYS)
+    among(notices.c.user_id, notices.c.notice_id)
 )
 _HELD = select(steps.c.user_id, steps.c.notice_id).where(
-    tuple_(steps.c.user_id, steps.c.held_in).in_(_KEYS), steps.c.state.in_(HELD)
+    among(steps.c.user_id, steps.c.held_in), steps.c.state.in_(HELD)
 )
-_PREFERENCES = select(preferences).where(preferences.c.user_id.in_(bindparam("users", expanding=True)))
+_PREFERENCES = select(preferences).where(among(preferences.c.user_id))
 _ONE = (notices.c.user_id == bindparam("b_user"), notices.c.notice_id == bindparam("b_notice"))
 _FLAGGED = update(notices).where(*_ONE).values({f: bindparam(f) for f in FLAGS})
 _CHANGED = (
@@ -103,12 +104,12 @@ class NoticesFold:
                         keys.add((e.user, digest))
         state = load_notices(tx, keys)
         load_held(tx, state, decided)
-        for part in slices(commands):
-            found = tx.execute(_COMMANDS, {"keys": part})
+        if commands:
+            found = tx.execute(_COMMANDS, {"keys": commands})
             state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in found})
         state.commands_before = dict(state.box.commands)
-        for names in slices(users):
-            found = tx.execute(_PREFERENCES, {"users": names})
+        if users:
+            found = tx.execute(_PREFERENCES, {"keys": users})
             state.box.preferences.update({r.user_id: r.body for r in found})
         state.preferences_before = dict(state.box.preferences)
         return state
@@ -123,8 +124,7 @@ class NoticesFold:
         touched = [n for k in sorted(state.box.touched) if (n := state.box.notices.get(k))]
         new = [n for n in touched if (n.user, n.notice_id) not in state.known]
         old = [n for n in touched if (n.user, n.notice_id) in state.known]
-        if new:
-            tx.execute(insert(notices), [_row(n, spot.partition) for n in new])
+        insert_all(tx, notices, [_row(n, spot.partition) for n in new])
         if old:
             tx.execute(
                 _FLAGGED,
@@ -193,26 +193,30 @@ def load_notices(tx: Connection, keys: Iterable[Key]) -> State:
 
 def load_held(tx: Connection, state: State, digests: Iterable[Key]) -> None:
     """What these digests hold: of other notices only what is needed to settle them, not their texts."""
-    for part in slices(set(digests)):
-        held = {(r.user_id, r.notice_id) for r in tx.execute(_HELD, {"keys": part})}
+    if wanted := set(digests):
+        held = {(r.user_id, r.notice_id) for r in tx.execute(_HELD, {"keys": wanted})}
         _load(tx, state, held - state.known, with_text=False)
 
 
 def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool) -> None:
-    for part in slices(set(keys)):
-        known = len(state.known)
-        for row in tx.execute(_NOTICES if with_text else _TEXTLESS, {"keys": part}):
-            notice = _notice(row, row.body if with_text else NO_TEXT)
-            key = notice.user, notice.notice_id
-            state.box.notices[key] = notice
-            state.known.add(key)
-            state.versions[key] = notice.version
-            state.counted[key] = (notice.unread, notice.unseen)
-        for row in tx.execute(_STEPS, {"keys": part}) if len(state.known) > known else ():
-            state.box.add_step(state.box.notices[row.user_id, row.notice_id], _step(row))
-        for row in tx.execute(_EARLY, {"keys": part}) if with_text else ():
-            record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
-            state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
+    wanted = set(keys)
+    if not wanted:
+        return
+    known = len(state.known)
+    for row in tx.execute(_NOTICES if with_text else _TEXTLESS, {"keys": wanted}):
+        notice = _notice(row, row.body if with_text else NO_TEXT)
+        key = notice.user, notice.notice_id
+        state.box.notices[key] = notice
+        state.known.add(key)
+        state.versions[key] = notice.version
+        state.counted[key] = (notice.unread, notice.unseen)
+    for row in tx.execute(_STEPS, {"keys": wanted}) if len(state.known) > known else ():
+        state.box.add_step(state.box.notices[row.user_id, row.notice_id], _step(row))
+    if not with_text or tx.execute(_ANY_EARLY).first() is None:
+        return
+    for row in tx.execute(_EARLY, {"keys": wanted}):
+        record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
+        state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
 
 
 def _unmarked(tx: Connection, e: NoticeMarked) -> list[Key]:
@@ -260,8 +264,7 @@ def _save_early(tx: Connection, spot: Spot, state: State) -> None:
             }
             for r in now
         ]
-        if rows:
-            tx.execute(insert(early), rows)
+        insert_all(tx, early, rows)
 
 
 def _row(n: Notice, partition: int) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, tuple_, update
 
 from projections.outgoing import Outgoing
+from projections.sql.keys import among
 from projections.sql.positions import here
 from projections.sql.schema import delivery_requests, delivery_results, notices, outbox
 from projections.sql.store import insert_new
@@ -23,12 +24,10 @@ from topics.dead_letters import KEPT_BYTES, dead_letter_id, digest, to_headers
 from topics.events import DeliveryCancelled, DeliveryRequested, NoticeEnded, NoticeRaised, NoticeUpdated
 from topics.fetch import Spot
 
-SLICE = 500
-T = TypeVar("T")
-
-
 _O, _N = outbox.c, notices.c
-_DROP = delete(outbox).where(_O.event_id.in_(bindparam("ids", expanding=True)))
+_ANY = select(_O.position).limit(1)
+_DROP = delete(outbox).where(among(_O.event_id))
+_WAIT = select(_O.event_id).where(among(_O.event_id))
 _LANE = (
     select(_O.source_offset, _O.position, _O.event_id, _O.topic, _O.key, _O.value, _O.headers)
     .where(
@@ -39,9 +38,13 @@ _LANE = (
     .order_by(_O.source_offset, _O.position)
     .limit(bindparam("most"))
 )
-_TOLD = select(_N.user_id, _N.notice_id).where(tuple_(_N.user_id, _N.notice_id).in_(bindparam("keys", expanding=True)))
+_TOLD = select(_N.user_id, _N.notice_id).where(among(_N.user_id, _N.notice_id))
 _VERSIONS = _TOLD.add_columns(_N.version_offset, _N.version_index)
 _ENDED = _TOLD.where(_N.ended_at.is_not(None))
+_REQUESTED = select(delivery_requests.c.delivery_id).where(among(delivery_requests.c.delivery_id))
+_OVER = select(delivery_results.c.delivery_id).where(
+    among(delivery_results.c.delivery_id), delivery_results.c.outcome != "waiting"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,13 @@ def put(tx: Connection, lane: Spot, rows: Sequence[Waiting]) -> None:
 
 def waiting_ids(tx: Connection, event_ids: Iterable[str]) -> set[str]:
     """Which of these wait in the outbox."""
-    ids = list(event_ids)
-    found: set[str] = set()
-    for i in range(0, len(ids), SLICE):
-        found.update(tx.execute(select(outbox.c.event_id).where(outbox.c.event_id.in_(ids[i : i + SLICE]))).scalars())
-    return found
+    return set(tx.execute(_WAIT, {"keys": event_ids}).scalars())
 
 
 def drop(tx: Connection, event_ids: Sequence[str]) -> None:
     """These were read back."""
-    for i in range(0, len(event_ids), SLICE):
-        tx.execute(_DROP, {"ids": event_ids[i : i + SLICE]})
+    if event_ids and tx.execute(_ANY).first() is not None:
+        tx.execute(_DROP, {"keys": event_ids})
 
 
 def lane(tx: Connection, spot: Spot, after: tuple[int, int], limit: int) -> list[Waiting]:
@@ -141,33 +140,34 @@ def _waiting(row: Any) -> Waiting:
 def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[str]:
     """Event ids of `outs` that were read back already, by the rows that they made."""
     found: set[str] = set()
-    told = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeRaised)}
-    ended = {(o.event.user, o.event.notice_id): o.event.event_id for o in outs if isinstance(o.event, NoticeEnded)}
-    updates = [o.event for o in outs if isinstance(o.event, NoticeUpdated)]
-    for events in _slices(updates):
-        keys = sorted({(e.user, e.notice_id) for e in events})
-        at = {
-            (r.user_id, r.notice_id): (r.version_offset, r.version_index) for r in tx.execute(_VERSIONS, {"keys": keys})
-        }
+    told: dict[tuple[str, str], str] = {}
+    ended: dict[tuple[str, str], str] = {}
+    updates: list[NoticeUpdated] = []
+    asked: dict[str, str] = {}
+    recalled: dict[str, str] = {}
+    for out in outs:
+        match out.event:
+            case NoticeRaised() as e:
+                told[e.user, e.notice_id] = e.event_id
+            case NoticeEnded() as e:
+                ended[e.user, e.notice_id] = e.event_id
+            case NoticeUpdated() as e:
+                updates.append(e)
+            case DeliveryRequested() as e:
+                asked[e.delivery_id] = e.event_id
+            case DeliveryCancelled() as e:
+                recalled[e.delivery_id] = e.event_id
+    if updates:
+        rows = tx.execute(_VERSIONS, {"keys": {(e.user, e.notice_id) for e in updates}})
+        at = {(r.user_id, r.notice_id): (r.version_offset, r.version_index) for r in rows}
+        never = (-1, -1)
         found.update(
-            e.event_id for e in events if (e.cause_offset, e.cause_index) <= at.get((e.user, e.notice_id), (-1, -1))
+            e.event_id for e in updates if (e.cause_offset, e.cause_index) <= at.get((e.user, e.notice_id), never)
         )
-    for wanted, query in ((told, _TOLD), (ended, _ENDED)):
-        for keys in _slices(list(wanted)):
-            for row in tx.execute(query, {"keys": keys}):
-                found.add(wanted[row.user_id, row.notice_id])
-    asked = {o.event.delivery_id: o.event.event_id for o in outs if isinstance(o.event, DeliveryRequested)}
-    for ids in _slices(list(asked)):
-        query = select(delivery_requests.c.delivery_id).where(delivery_requests.c.delivery_id.in_(ids))
-        found.update(asked[i] for i in tx.execute(query).scalars())
-    recalled = {o.event.delivery_id: o.event.event_id for o in outs if isinstance(o.event, DeliveryCancelled)}
-    for ids in _slices(list(recalled)):
-        query = select(delivery_results.c.delivery_id).where(
-            delivery_results.c.delivery_id.in_(ids), delivery_results.c.outcome != "waiting"
-        )
-        found.update(recalled[i] for i in tx.execute(query).scalars())
+    for notices_of, query in ((told, _TOLD), (ended, _ENDED)):
+        if notices_of:
+            found.update(notices_of[r.user_id, r.notice_id] for r in tx.execute(query, {"keys": notices_of}))
+    for deliveries_of, query in ((asked, _REQUESTED), (recalled, _OVER)):
+        if deliveries_of:
+            found.update(deliveries_of[i] for i in tx.execute(query, {"keys": deliveries_of}).scalars())
     return found
-
-
-def _slices(items: list[T]) -> Iterable[list[T]]:
-    return (items[i : i + SLICE] for i in range(0, len(items), SLICE))
