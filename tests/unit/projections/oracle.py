@@ -65,6 +65,7 @@ class Inbox:
         self.notices: dict[tuple[str, str], dict[str, Any]] = {}
         self.digests: dict[tuple[str, str], dict[str, Any]] = {}
         self.prefs: dict[str, dict[str, Any]] = {}
+        self.severity: dict[tuple[str, str], tuple[tuple[int, int], str]] = {}
         self.decisions: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []  # the question, as it stood, the answer
         self.carried: dict[tuple[Any, ...], int] = {}  # of a digest's answer: how many lanes went with it
         seen: set[tuple[str, ...]] = set()
@@ -120,6 +121,14 @@ class Inbox:
             "read": False, "archived": False, "snoozed": None, "ended": False, "stopped": False, "hold": 0,
             "lanes": lanes,
         }  # fmt: skip
+
+    def on_NoticeUpdated(self, _item: Record, e: Any) -> None:  # noqa: N802
+        """Also before its NoticeRaised: the larger position of the cause wins."""
+        version = (e.cause_offset, e.cause_index)
+        if version > self.severity.get((e.user, e.notice_id), (version, ""))[0] or (
+            (e.user, e.notice_id) not in self.severity
+        ):
+            self.severity[e.user, e.notice_id] = (version, e.severity)
 
     def on_NoticeEnded(self, item: Record, e: Any) -> None:  # noqa: N802
         n = self.notices.get((e.user, e.notice_id))
@@ -199,7 +208,8 @@ class Inbox:
             return
         question = (e.user, e.notice_id, e.what, e.step, e.number)
         policy, event = n["policy"], n["event"]
-        self.decisions.append((question, dict(lane) | {"policy": policy, "raised": event}, e))
+        severity = self.severity.get((e.user, e.notice_id), ((0, 0), event.severity))[1]
+        self.decisions.append((question, dict(lane) | {"policy": policy, "severity": severity}, e))
         if e.what == "digest":
             self.settle(question, n, lane, e, item)
         elif e.answer == "deliver":
@@ -264,11 +274,11 @@ def justified(question: tuple[Any, ...], asked: dict[str, Any], told: Any, silen
     """The answer follows from what stood before its Due, and from what it says that it looked at."""
     user, _, what, step, _ = question
     looked = json.loads(told.body)["looked_at"]
-    prefs, policy, raised = asked["prefs"], asked["policy"], asked["raised"]
+    prefs, policy = asked["prefs"], asked["policy"]
     assert looked["preferences"] == prefs, "decided by other preferences than those before the Due"
     channel = prefs.get("channels", {}).get(asked["channel"])
     wish = channel if isinstance(channel, dict) else {}
-    passes = what != "digest" and raised.severity in policy.get("override", ())
+    passes = what != "digest" and asked["severity"] in policy.get("override", ())
     off = (channel is False or wish.get("enabled") is False) and not passes
     match told.answer, told.reason:
         case "skip", "silenced":

@@ -114,7 +114,33 @@ def relay_loses(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(outbox, "lane", lane)
 
 
-MUTATIONS = [early_due, read_does_not_stop, commands_again, no_chain, drop_poison, relay_loses]
+def forgets_what_digests_hold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("projections.sql.notices.load_held", lambda *_: None)
+
+
+def read_stays_in_its_digest(patch: pytest.MonkeyPatch) -> None:
+    real = projections.forwarding.stop
+
+    def stop(notice: Any, record: Any, reason: str) -> Any:
+        held = [s for s in notice.steps.values() if s.state == "collected"]
+        found = real(notice, record, reason)
+        for step in held:
+            step.state = "collected"
+        return found
+
+    patch.setattr(projections.notices, "stop", stop)
+
+
+MUTATIONS = [
+    early_due,
+    read_does_not_stop,
+    commands_again,
+    no_chain,
+    drop_poison,
+    relay_loses,
+    forgets_what_digests_hold,
+    read_stays_in_its_digest,
+]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)

@@ -53,7 +53,7 @@ PARTITIONS = {DEAD_LETTERS: 1, RECIPIENTS: 1, CONTROLS: 1, DELIVERIES: 2, NOTICE
 SPOTS = [Spot(t, p) for t, n in PARTITIONS.items() for p in range(n)]
 STEPS = (("email", 50), ("telegram", 150))
 REPEAT_AFTER = 300
-READ_ALL_AFTER = 40
+END_ALL_AFTER, READ_ALL_AFTER = 15, 40
 UNSETTLED = ("waiting", "asked", "collected", "gathered")
 POLICIES = (
     "", "", "",
@@ -255,8 +255,8 @@ class World:
             "sync": 3,
             "mark": 10,
             "request": 4,
-            "prefs": 1,
-            "silence": 0.7,
+            "prefs": 3,
+            "silence": 1.5,
             "post": 4,
             "again": 1.5,
             "wait": 5,
@@ -385,7 +385,7 @@ class World:
             spot = Spot(NOTICE_REQUESTS, partition_of(alert, 2))
             run, number = len(self.log.parts[spot]), 0
             self.log.say(NOTICE_REQUESTS, alert, e)
-        stale = self.rng.random() < 0.1
+        stale = self.rng.random() < 0.2
         number += self.rng.choice((-1, 2)) if stale else 1
         if not stale:
             self.runs[alert] = (run, number)
@@ -397,24 +397,42 @@ class World:
             )
             for i in range(self.rng.randint(1, 3))
         )  # fmt: skip
-        e2 = AlertCommitted(
+        self._commit(alert, run, number, effects)
+        return None
+
+    def end_all(self) -> None:
+        """Every condition is over."""
+        for alert, (run, number) in self.runs.items():
+            effects = tuple(
+                Effect("resolve", key, f"{alert}/end/{key}", 0, "c1", None, None, "info", (), "", (), None,
+                       b'{"notice":{}}')
+                for key in "xy"
+            )  # fmt: skip
+            self._commit(alert, run, number + 1, effects)
+        self._direct_end()
+
+    def _commit(self, alert: str, run: int, number: int, effects: tuple[Effect, ...]) -> None:
+        e = AlertCommitted(
             event_id=self.log.new_id(), producer="", occurred_at=0, alert=alert, shard=0, run=run, number=number,
             more=False, effects=effects, positions=(), now=0, state_changed=False, state=b"",
         )  # fmt: skip
-        self._say(NOTICE_REQUESTS, alert, e2)
-        return None
+        self._say(NOTICE_REQUESTS, alert, e)
+
+    def _direct_end(self) -> None:
+        e = NoticeResolved(event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key="k")
+        self._say(NOTICE_REQUESTS, "shop", e)
 
     def _direct(self, users: tuple[str, ...], lanes: tuple[Lane, ...]) -> None:
         key = self.rng.choice((None, "k"))
         if key and self.rng.random() < 0.4:
-            e: Event = NoticeResolved(event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key)
-        else:
-            e = NoticeRequested(
-                event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key,
-                request_key=self.log.new_id(), users=users, lanes=lanes, forward="", severity="info",
-                entity_type=None, entity_id=None, body=b'{"title":"t"}',
-            )  # fmt: skip
+            return self._direct_end()
+        e = NoticeRequested(
+            event_id=self.log.new_id(), producer="", occurred_at=0, subject="shop", key=key,
+            request_key=self.log.new_id(), users=users, lanes=lanes, forward="", severity="info",
+            entity_type=None, entity_id=None, body=b'{"title":"t"}',
+        )  # fmt: skip
         self._say(NOTICE_REQUESTS, "shop", e)
+        return None
 
     def do_mark(self) -> None:
         part = self.log.parts[Spot(NOTICES, self.rng.randint(0, 1))]
@@ -455,7 +473,7 @@ class World:
         e = SilenceSet(
             event_id=self.log.new_id(), producer="", occurred_at=0, silence_id=self.log.new_id(), by="x", alert=alert,
             entity_type=None, entity_id=None, user=None if alert else self.rng.choice(USERS),
-            until=self.log.now + self.rng.randint(20, 200), body=b"{}",
+            until=self.log.now + self.rng.randint(100, 900), body=b"{}",
         )  # fmt: skip
         self.log.say(CONTROLS, e.silence_id, e)
 
@@ -506,6 +524,8 @@ class World:
             self.land(next(g for g in self.ghosts if g))
         for turn in range(400):
             self.do_post(everything=True)
+            if turn == END_ALL_AFTER:
+                self.end_all()
             if turn == READ_ALL_AFTER:  # what is repeated for ever comes to rest when it is read
                 for user in USERS:
                     self._mark_all(user, "read")
