@@ -1,0 +1,238 @@
+"""A second set of rows beside the live ones: filled while those go on serving, then put in their place at once.
+
+SQLite keeps it in a file of its own, PostgreSQL in a schema. Whatever ends a rebuild before its swap commits leaves the
+live rows as they were; the next shadow begins by removing what is left of the last one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, false, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateTable, Table
+
+from projections.sql.positions import Position
+from projections.sql.schema import (
+    STAMP,
+    alert_configs,
+    alert_reports,
+    crashes,
+    delivery_requests,
+    delivery_results,
+    entities,
+    meta,
+    metadata,
+    positions,
+    recipients,
+    silences,
+)
+from projections.sql.store import NewerRows, Store
+from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, CONTROLS, DELIVERIES, RECIPIENTS
+from topics.fetch import Spot
+
+SCHEMA = "tidings_rebuild"
+ONE_REBUILD, TABLES = 7_249_003, 7_249_001  # advisory locks; the second is that of Store.prepare
+FOLDED = [t for t in metadata.sorted_tables if t is not crashes]  # a crash is no word of the log: never replaced
+# What may be rebuilt alone: folds that only write down what the log says, so that nothing waits to be said for them.
+ALONE: dict[str, list[Table]] = {
+    ALERT_CONFIGS: [alert_configs],
+    RECIPIENTS: [recipients],
+    CONTROLS: [silences],
+    ALERT_REPORTS: [alert_reports],
+    "entities": [entities],
+    DELIVERIES: [delivery_requests, delivery_results],
+}
+# Lost by a crash, all of them: the next run begins anew.
+QUICKLY = (
+    "PRAGMA journal_mode=MEMORY",
+    "PRAGMA synchronous=OFF",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-131072",
+)
+
+
+class InTheWay(RuntimeError):
+    """Another rebuild is at work on this database, or the database can't have one."""
+
+
+def failure_of(error: BaseException) -> str:
+    """What the database says of its own trouble, in a line; empty where the error is not the database's."""
+    if not isinstance(error, SQLAlchemyError):
+        return ""
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The live rows stand still: nobody moves a position while this is held. `at`: where they are."""
+
+    tx: Connection
+    at: dict[Spot, Position]
+    stamp: int
+    _replace: Callable[[Connection, Sequence[Table]], None]
+
+    def replace(self, tables: Sequence[Table]) -> None:
+        """Put these tables of the shadow in the place of the live ones, as a new generation."""
+        self._replace(self.tx, tables)
+        if meta not in tables:
+            self.tx.execute(update(meta).values(generation=str(uuid.uuid4())))
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """`store` is filled by whoever made it; `live` are the rows that serve."""
+
+    store: Store
+    live: Store
+    _swapping: Store
+    _replace: Callable[[Connection, Sequence[Table]], None]
+
+    def begin(self) -> str:
+        """Empty tables, without the indexes that no fold needs. The generation that they will bring."""
+        return bare(self.store)
+
+    def keep_crashes(self) -> None:
+        """What ended a worker three times is passed over here, too (rule 6)."""
+        with self.live.writing() as tx:
+            _prepared(tx)
+            rows = [dict(r._mapping) for r in tx.execute(select(crashes))]  # noqa: SLF001 - SQLAlchemy's public name
+        with self.store.writing() as tx:
+            if rows:
+                tx.execute(insert(crashes), rows)
+
+    def complete(self) -> None:
+        """The indexes; on PostgreSQL the planner's figures, too."""
+        with self.store.writing() as tx:
+            for table in FOLDED:
+                for index in sorted(table.indexes, key=lambda i: str(i.name)):
+                    index.create(tx)
+            if tx.dialect.name == "postgresql":
+                tx.exec_driver_sql(f"ANALYZE {', '.join(t.name for t in FOLDED)}")
+
+    @contextmanager
+    def fenced(self) -> Iterator[Fence]:
+        """Hold all positions of the live rows; commits at the end. NewerRows, the database's errors."""
+        lite = self.live.url.startswith("sqlite")
+        # BEGIN IMMEDIATE would take the shadow's lock, too, which its own writer needs: the first statement takes ours.
+        with self._swapping.reading() if lite else self._swapping.writing() as tx:
+            if lite:
+                tx.execute(update(positions).where(false()).values(done=0))
+            stamp = _prepared(tx)
+            rows = tx.execute(select(positions).order_by(positions.c.topic, positions.c.partition).with_for_update())
+            at = {Spot(r.topic, r.partition): Position(r.next, r.done, r.half_id, r.epoch) for r in rows}
+            yield Fence(tx, at, stamp, self._replace)
+
+
+@contextmanager
+def beside(url: str) -> Iterator[Shadow]:
+    """A shadow of the database at `url`, removed at the end. InTheWay, the database's errors."""
+    with _file_beside(url) if url.startswith("sqlite") else _schema_beside(url) as (store, swapping, replace):
+        live = Store(url)
+        try:
+            yield Shadow(store, live, swapping, replace)
+        finally:
+            for each in (store, swapping, live):
+                each.close()
+
+
+def scratch(file: Path) -> Store:
+    """A store for one run of one process; quick, and lost with it."""
+    return Store(f"sqlite:///{file}", QUICKLY)
+
+
+def bare(store: Store) -> str:
+    """Make the tables of an empty `store` without their indexes; its generation."""
+    generation = str(uuid.uuid4())
+    with store.writing() as tx:
+        for table in metadata.sorted_tables:
+            tx.execute(CreateTable(table))
+        tx.execute(insert(meta).values(id=1, stamp=STAMP, generation=generation))
+    return generation
+
+
+Opened = tuple[Store, Store, Callable[[Connection, Sequence[Table]], None]]
+
+
+@contextmanager
+def _file_beside(url: str) -> Iterator[Opened]:
+    database = make_url(url).database
+    if not database or database == ":memory:":
+        raise InTheWay("a database in memory is its process's own: it can't be rebuilt from outside")
+    file = Path(f"{database}.rebuild")
+    with Path(f"{file}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InTheWay("another rebuild of this database is at work: wait for its end") from None
+        _remove(file)
+        name = str(file).replace("'", "''")
+        try:
+            attached = Store(url, (f"ATTACH DATABASE '{name}' AS shadow",))
+            yield scratch(file), attached, _copied
+        finally:
+            _remove(file)
+
+
+@contextmanager
+def _schema_beside(url: str) -> Iterator[Opened]:
+    keeper = Store(url)
+    try:
+        with keeper.reading() as tx:  # the lock is the connection's, which stays open until `keeper` is closed
+            if not tx.execute(select(func.pg_try_advisory_lock(ONE_REBUILD))).scalar():
+                raise InTheWay("another rebuild of this database is at work: wait for its end")
+        _drop_schema(keeper)
+        with keeper.writing() as tx:
+            tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
+        yield Store(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url), _moved
+        _drop_schema(keeper)
+    finally:
+        keeper.close()
+
+
+def _drop_schema(store: Store) -> None:
+    with store.writing() as tx:
+        tx.exec_driver_sql(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+
+
+def _remove(file: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+
+
+def _prepared(tx: Connection) -> int:
+    """Tables are there, and of no newer version than this one; the stamp of the rows, 0 where there are none."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(select(func.pg_advisory_xact_lock(TABLES)))
+    metadata.create_all(tx)
+    stamp = tx.execute(select(meta.c.stamp)).scalar() or 0
+    if stamp > STAMP:
+        msg = f"the database was written by a newer version (stamp {stamp}, this one knows {STAMP})"
+        raise NewerRows(msg)
+    return stamp
+
+
+def _copied(tx: Connection, tables: Sequence[Table]) -> None:
+    """SQLite: from the attached file. Into new tables of the same shape it copies whole trees, indexes included."""
+    for table in tables:
+        table.drop(tx, checkfirst=True)
+        table.create(tx)
+        tx.exec_driver_sql(f'INSERT INTO main."{table.name}" SELECT * FROM shadow."{table.name}"')  # noqa: S608 - ours
+
+
+def _moved(tx: Connection, tables: Sequence[Table]) -> None:
+    """PostgreSQL: the tables change places.
+
+    All are locked first, so that no snapshot sees one table of the old rows and another one of the new.
+    """
+    schema = tx.execute(select(func.current_schema())).scalar()
+    tx.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(t.name for t in FOLDED))} IN ACCESS EXCLUSIVE MODE")
+    for table in tables:
+        table.drop(tx)
+        tx.exec_driver_sql(f'ALTER TABLE {SCHEMA}.{table.name} SET SCHEMA "{schema}"')
