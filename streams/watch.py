@@ -14,7 +14,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from projections.sql.store import Store, is_away, next_offsets
+from projections.sql.store import Store, generation, is_away, next_offsets
 from streams import belonging
 from streams.folding import Folding, Restart
 from streams.metrics import LAG
@@ -44,6 +44,9 @@ class Watch:
             if self._store.replaced():
                 msg = "the database's file is another one now"
                 raise Restart(msg)
+            if await folding.in_db(self._generation) != folding.rows_of:
+                msg = "the rows were rebuilt"
+                raise Restart(msg)
             behind = self._behind(folding, app)
             now = time.monotonic()
             if not behind or folding.progress != seen or waiting_for_schema:
@@ -61,6 +64,10 @@ class Watch:
                 if not isinstance(error, KafkaError) and not is_away(error):
                     raise
                 log.warning("the log and the rows can't be compared now error=%s", type(error).__name__)
+
+    def _generation(self) -> str:
+        with self._store.reading() as tx:
+            return generation(tx)[1]
 
     def _behind(self, folding: Folding, app: faust.App) -> dict[Spot, int]:
         """Partitions of ours with unread records, and how many."""
