@@ -95,13 +95,22 @@ def event_name(data: bytes | None) -> str:
     return writer.event if writer else ""
 
 
-def _plain(value: Any) -> Any:
-    """The dicts and lists that fastavro writes."""
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    if hasattr(type(value), "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
-    return value
+def _plain(value: Any) -> dict[str, Any]:
+    """The dict that fastavro writes for an event, or for a part of one."""
+    cls: Any = type(value)
+    names, lists = _fields(cls)
+    found = {name: getattr(value, name) for name in names}
+    for name in lists:
+        if found[name]:
+            found[name] = [_plain(v) if hasattr(v, "__dataclass_fields__") else v for v in found[name]]
+    return found
+
+
+@cache
+def _fields(cls: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of all fields, and of those that hold tuples."""
+    hints = typing.get_type_hints(cls)
+    return tuple(hints), tuple(name for name, hint in hints.items() if typing.get_origin(hint) is tuple)
 
 
 @cache
@@ -120,12 +129,14 @@ def _builder(name: str) -> Callable[[dict[str, Any]], Any]:
         convert.append((field, _tuple_of(_builder(item.__name__)) if nested else tuple))
 
     def build(fields: dict[str, Any]) -> Any:
-        for value in (*fields.values(), *("".join(fields[f]) for f in lists)):
-            if type(value) is str and "\0" in value:
-                msg = f"a text in {name} holds NUL"
-                raise Undecodable(msg)
+        texts = [value for value in fields.values() if type(value) is str]
+        for field in lists:
+            texts += fields[field]
+        if "\0" in "".join(texts):
+            msg = f"a text in {name} holds NUL"
+            raise Undecodable(msg)
         for field, make in convert:
-            fields[field] = make(fields[field])
+            fields[field] = make(fields[field]) if fields[field] else ()
         return cls(**fields)
 
     return build
