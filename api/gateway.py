@@ -18,6 +18,7 @@ from api.live_entities import LiveEntities
 from api.live_inbox import LiveInboxes
 from api.live_log import LiveLog
 from api.metrics import Metrics
+from api.problems import Problem
 from api.ranges import Ranges
 from api.settings import GatewaySettings
 from api.tokens import Tokens
@@ -42,6 +43,7 @@ from topics.produce import NotOnTheLog, Producer
 log = logging.getLogger(__name__)
 WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS, CONTROLS)
 STAGGER_S = 2.0
+ROWS_CHECK_S = 2.0
 PLEASE_RESTART = 3
 
 
@@ -66,6 +68,8 @@ class Gateway:
         self.writable = asyncio.Event()
         self._begun = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._rows_watch: asyncio.Task[None] | None = None
+        self._rows_of = ""
 
     # ---- its life
     async def start(self) -> None:
@@ -74,12 +78,15 @@ class Gateway:
             self.metrics.serve(self.settings.metrics_port)
         self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._forget))
         self._reader.add_done_callback(_must_not_end)
+        self._rows_watch = asyncio.create_task(self._watch_rows())
+        self._rows_watch.add_done_callback(_must_not_end)
 
     async def stop(self) -> None:
         """Close everything."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        tasks = [t for t in (self._reader, self._rows_watch) if t is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self.intake.stop()
         await asyncio.gather(self.producer.stop(), self.ranges.stop())
         self.metrics.stop()
@@ -152,7 +159,8 @@ class Gateway:
 
     def _rows(self, tx: Any) -> dict[str, tuple[list[EntityRow], dict[int, int]]] | None:
         """In a thread of the database. Null while the rows belong to another version or another log."""
-        if generation(tx)[0] != STAMP:
+        stamp, self._rows_of = generation(tx)
+        if stamp != STAMP:
             return None
         found: dict[str, tuple[list[EntityRow], dict[int, int]]] = {}
         for entity_type in self.types:
@@ -163,6 +171,21 @@ class Gateway:
             base = {p: at[p].next if p in at else 0 for p in range(self.live.partitions(topic))}
             found[entity_type] = (list(entities.of_type(tx, entity_type)), base)
         return found
+
+    async def _watch_rows(self) -> None:
+        """What was loaded from rows that were rebuilt since is loaded again: they may have been wrong."""
+        while True:
+            await asyncio.sleep(ROWS_CHECK_S)
+            if not self._begun.is_set():
+                continue
+            try:
+                stamp, rows_of = await self.database.read(generation)
+            except Problem:  # the database is away, which is told where somebody asks it something
+                continue
+            if stamp == STAMP and rows_of != self._rows_of:
+                log.warning("the rows were rebuilt and are loaded again generation=%s", rows_of)
+                self._begun.clear()
+                self.live.begin_anew()
 
     async def _take(self, record: Record | Broken) -> None:
         if isinstance(record, Broken):

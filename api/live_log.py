@@ -30,7 +30,7 @@ STUCK_S = 2.0
 
 
 class AnotherLog(RuntimeError):
-    """The topics were made anew: no position holds any more."""
+    """The topics or the rows were made anew: nothing that was loaded holds any more."""
 
 
 class LiveLog:
@@ -49,6 +49,7 @@ class LiveLog:
         self._noted: dict[Spot, int] = {}
         self._moved = asyncio.Event()
         self._busy_since: float | None = None
+        self._anew = False
 
     # ---- what is asked of it
     @property
@@ -101,6 +102,10 @@ class LiveLog:
         return True
 
     # ---- its life
+    def begin_anew(self) -> None:
+        """Load the rows again, and follow from there."""
+        self._anew = True
+
     async def run(self, begin: Begin, take: Take, forget: Callable[[], None]) -> None:
         """Follow the log. `begin` loads what is folded and says where to read on; `forget` before it begins anew."""
         while True:
@@ -121,6 +126,7 @@ class LiveLog:
             spots = reader.spots(self.followed)
             self._noted = await reader.ends(spots)
             starts = await reader.starts(spots)
+            self._anew = False
             wanted = await begin()
             self.positions = {s: max(wanted.get(s, self._noted[s]), starts[s]) for s in spots}
             await reader.seek(self.positions)
@@ -145,6 +151,8 @@ class LiveLog:
                 self._metrics.lag.set(max(0.0, time.time() - messages[-1].timestamp / 1000))
             if watch.done():
                 watch.result()
+            if self._anew:
+                raise AnotherLog
 
     def _look_round(self) -> None:
         """Tell those who wait, and note whether the ends of the start have been reached."""

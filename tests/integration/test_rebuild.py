@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, insert, select, update
+from websockets import ConnectionClosed
 
 from projections.rebuild import CannotRebuild, Rebuilt, rebuild
 from projections.sql.compare import Difference, shown
@@ -33,6 +34,7 @@ from projections.sql.shadow import InTheWay, beside
 from projections.sql.store import Store
 from projections.verify import verify
 from streams.worker import RESTART
+from tests.integration.gateway_world import Site as GatewaySite
 from tests.integration.worker_site import Site, by_test, entity, mark, raised, recipient, request
 from topics.catalogue import COMMANDS, NOTICE_REQUESTS, NOTICES, entity_topic
 from topics.events import Lane, PreferencesChanged
@@ -296,3 +298,28 @@ async def test_a_database_restored_from_an_old_copy_catches_up_and_says_nothing_
             ends = await reader.ends(reader.spots([NOTICES]))
         at = {(p.topic, p.partition): p.next for p in site.rows(select(positions)) if p.topic == NOTICES}
         assert at == ends
+
+
+async def test_a_gateway_loads_rows_again_that_were_rebuilt(kafka: str, namespace: str, tmp_path: Path) -> None:
+    site = GatewaySite(kafka, namespace, tmp_path)
+    await site.make()
+    async with site.gateway() as door, door.http() as http:
+        (await http.put("/v1/entities/vm/v1", json={"n": 1})).raise_for_status()
+    await rebuild(site.cluster, site.catalogue, site.url, lambda _progress: None)
+    store = Store(site.url)
+    with store.writing() as tx:
+        tx.execute(update(entities).values(body='{"n":666}'))
+    store.close()
+    everything = {"channel": "entities/vm", "snapshot": True}
+    async with site.gateway() as door:
+        async with door.socket() as talk:
+            (wrong,) = (await talk.ask(subscribe=everything))["snapshot"]
+            await rebuild(site.cluster, site.catalogue, site.url, lambda _progress: None)
+            with pytest.raises(ConnectionClosed) as closed:
+                await talk.receive()
+            assert closed.value.rcvd
+            assert closed.value.rcvd.code == 4502
+        await door.until(lambda: door.server.gateway.ready)
+        async with door.socket() as talk:
+            (right,) = (await talk.ask(subscribe=everything))["snapshot"]
+    assert (wrong["entity"], right["entity"]) == ({"n": 666}, {"n": 1})
