@@ -5,19 +5,36 @@ With CI set a skipped test is a failed one: a test that can't run on a machine s
 
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from broker.embedded import EmbeddedBroker
 
+SHARED_KAFKA = "TIDINGS_TEST_KAFKA"
+_shared = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several processes share the tests, they share one broker, too: the process that deals them out has it."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and SHARED_KAFKA not in os.environ:
+        directory = _shared.enter_context(tempfile.TemporaryDirectory(prefix="tidings-kafka-"))
+        os.environ[SHARED_KAFKA] = _shared.enter_context(EmbeddedBroker(Path(directory))).bootstrap
+
+
+def pytest_unconfigure() -> None:
+    """Ends what was shared."""
+    _shared.close()
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap servers of a real Kafka: the one at TIDINGS_KAFKA, or an embedded one in an empty directory."""
-    existing = os.environ.get("TIDINGS_KAFKA")
+    existing = os.environ.get("TIDINGS_KAFKA") or os.environ.get(SHARED_KAFKA)
     if existing:
         yield existing
         return
