@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -55,8 +56,12 @@ def rfc3339(ms: int | None) -> str | None:
     """The log's milliseconds as RFC 3339 UTC; what no calendar holds is shown as the nearest end of it."""
     if ms is None:
         return None
-    at = datetime.fromtimestamp(min(max(ms, 0), 253_402_300_799_000) // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{_second(min(max(ms, 0), 253_402_300_799_000) // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)  # what is pushed and listed was mostly raised within a few seconds
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def when(ms: int | None) -> str:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 NESTED = "Nested too deeply"
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of an object as they stand there."""
 
 
 def _no_json(name: str) -> None:
@@ -18,7 +23,9 @@ def _no_json(name: str) -> None:
     raise ValueError(msg)
 
 
+_named = lru_cache(maxsize=4096)(json.dumps)
 _decoder = json.JSONDecoder(strict=True, parse_constant=_no_json)
+_pairs = json.JSONDecoder(strict=True, parse_constant=_no_json, object_pairs_hook=_Pairs)
 _token = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t\r\n]+')
 _space = re.compile(r"[ \t\r\n]*")
 
@@ -34,9 +41,25 @@ def members(text: str) -> dict[str, str]:
     ValueError unless it is an object.
     """
     try:
-        return _members(text)
+        return _texts(text) or _members(text)
     except RecursionError as error:
         raise json.JSONDecodeError(NESTED, text, 0) from error
+
+
+def _texts(text: str) -> dict[str, str] | None:
+    """The usual object, whose members are texts without escapes: as they are read, so they were written. Null for any
+    other, and for what is none.
+    """
+    if "\\" in text:
+        return None
+    try:
+        pairs = _pairs.decode(text)
+    except ValueError:
+        return None
+    if type(pairs) is not _Pairs or not all(type(value) is str for _, value in pairs):
+        return None
+    found = {name: f'"{value}"' for name, value in pairs}
+    return found if len(found) == len(pairs) else None
 
 
 def _members(text: str) -> dict[str, str]:
@@ -77,7 +100,7 @@ def parse(text: str) -> Any:
 
 def joined(parts: dict[str, str]) -> str:
     """A JSON object of raw member texts."""
-    return "{" + ",".join(f"{json.dumps(name)}:{raw}" for name, raw in parts.items()) + "}"
+    return "{" + ",".join([f"{_named(name)}:{raw}" for name, raw in parts.items()]) + "}"
 
 
 def dumps(value: object) -> str:

@@ -24,6 +24,12 @@ def test_odd_json_keeps_its_text() -> None:
     assert compact('{"a b" : " x  y " }') == '{"a b":" x  y "}'
 
 
+def test_of_a_doubled_name_the_last_stands_and_at_its_place() -> None:
+    for first in ('"1"', "1", '"\\u0031"'):
+        assert list(members(f'{{"a":{first},"b":"2","a":"3"}}').items()) == [("b", '"2"'), ("a", '"3"')]
+    assert members(' {"a" : "\u00e9 / x", "b":""} ') == {"a": '"\u00e9 / x"', "b": '""'}
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1} x', "{a:1}", '{"a":1 "b":2}', "null"]
 )
