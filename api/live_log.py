@@ -45,6 +45,7 @@ class LiveLog:
         self.positions: dict[Spot, int] = {}
         self.opened: dict[Spot, str] = {}
         self.caught_up = False
+        self._partitions = {name: topic.partitions for name, topic in catalogue.topics().items()}
         self._epochs: dict[str, bytes] = {}
         self._noted: dict[Spot, int] = {}
         self._moved = asyncio.Event()
@@ -60,7 +61,7 @@ class LiveLog:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
-        return self._catalogue.topics()[topic].partitions
+        return self._partitions[topic]
 
     def vector(self, topic: str) -> dict[int, int]:
         """The next offset of each partition of a followed topic."""
