@@ -328,7 +328,7 @@ class PreferencesChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due(Event):
-    """Time as an event: what waits under this `number` is due. `what` is forward, snooze, digest or repeat."""
+    """Time as an event: what waits under this `number` is due: forward, repeat, resolved, digest, snooze."""
 
     user: str
     notice_id: str

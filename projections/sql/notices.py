@@ -183,6 +183,10 @@ class NoticesFold:
         return state
 
 
+def _asked(notice: Notice) -> bool:
+    return any(s.state == "asked" for s in notice.steps.values())
+
+
 def load_notices(tx: Connection, keys: Iterable[Key]) -> State:
     """Notices with their steps and early records."""
     state = State(Box())
