@@ -1,15 +1,16 @@
 """A subscription to a user's inbox. It resumes by rows, not by replay: the answer has what changed since the token,
 however long ago.
 
-States and counts come from the live fold at the reader's own position; the rows only lend their texts, and may be
-behind or ahead.
+States and counts come from the live fold at the reader's own position; the rows only lend their texts and forwards, and
+may be behind or ahead.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from api.connection import Connection
 from api.cursors import encode_cursor
@@ -20,6 +21,8 @@ from api.live_inbox import CHANNEL, UserInbox
 from api.notice_json import notice_text
 from api.problems import Problem
 from api.protocol import Subscribe
+from projections.box import HELD
+from projections.forwarding import FORWARDS
 from projections.notice import Notice
 from projections.sql.views import notices, positions
 from projections.sql.views.inboxes import NO_TEXT
@@ -84,11 +87,11 @@ class InboxSubscription:
 
 
 class _Texts:
-    """The texts of the notices that an answer shows; rows and live fold together have all of them."""
+    """The notices that an answer shows: states from the live fold, texts and forwards from the rows where they are."""
 
     def __init__(self, gateway: Gateway, inbox: UserInbox, since: int | None, *, wanted: bool) -> None:
         self._gateway, self._inbox, self._since, self._wanted = gateway, inbox, since, wanted
-        self._bodies: dict[str, str] = {}
+        self._rows: dict[str, Notice] = {}
         self._deliveries: dict[str, Delivery] = {}
 
     @property
@@ -100,24 +103,23 @@ class _Texts:
         """Read what is missing. Problem `behind` if the rows don't come to hold it in time."""
         loop = asyncio.get_running_loop()
         give_up, pause, rows_at = loop.time() + self._gateway.settings.limits.wait, 0.01, 0
-        while True:
-            missing = [n.notice_id for n in self._shown() if n.body == NO_TEXT and n.notice_id not in self._bodies]
-            if not missing and rows_at <= self.at:
-                return self
+        wanted = [n.notice_id for n in self._shown()]
+        while wanted or rows_at > self.at:
             if loop.time() > give_up:
                 raise Problem("behind", "The inbox is being rebuilt from the log.")
-            before = len(self._bodies)
-            rows_at = await self._gateway.database.read(self._rows, missing)
-            if not await self._gateway.live.passes(NOTICES, {self._inbox.partition: rows_at}, 1.0):
-                continue
-            if len(self._bodies) == before and missing:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.2)
+            before = len(self._rows)
+            rows_at = await self._gateway.database.read(self._fetch, wanted)
+            if await self._gateway.live.passes(NOTICES, {self._inbox.partition: rows_at}, 1.0):
+                wanted = self._missing()
+                if wanted and len(self._rows) == before:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.2)
+        return self
 
     def pages(self, rows: int) -> tuple[list[str], str | None]:
         """JSON texts of the notices, at most `rows` a page, at least one page; and the cursor of older ones."""
         shown = self._shown()
-        texts = [notice_text(n, self._text(n), self._deliveries) for n in shown]
+        texts = [notice_text(n, n.body, self._deliveries) for n in map(self._whole, shown)]
         pages = [",".join(texts[i : i + rows]) for i in range(0, len(texts), rows)] or [""]
         more = self._since is None and len(shown) == self._gateway.settings.limits.inbox_page
         return pages, encode_cursor(Cursor(shown[-1].raised_offset, shown[-1].notice_id)) if more else None
@@ -129,15 +131,25 @@ class _Texts:
             return self._inbox.changed_since(self._since)
         return self._inbox.newest(self._gateway.settings.limits.inbox_page)
 
-    def _text(self, notice: Notice) -> str:
-        return notice.body if notice.body != NO_TEXT else self._bodies[notice.notice_id]
+    def _missing(self) -> list[str]:
+        return [n.notice_id for n in self._shown() if n.body == NO_TEXT and n.notice_id not in self._rows]
 
-    def _rows(self, tx: object, missing: list[str]) -> int:
-        """In a thread of the database: what is missing, and the offset that the rows have come to."""
-        connection: object = tx
-        user = self._inbox.user
-        found = notices.by_ids(connection, user, missing)  # type: ignore[arg-type]
-        self._bodies.update((n.notice_id, n.body) for n in found)
-        self._deliveries |= notices.deliveries(connection, found)  # type: ignore[arg-type]
-        at = positions.reached(connection, NOTICES).get(self._inbox.partition)  # type: ignore[arg-type]
+    def _whole(self, live: Notice) -> Notice:
+        """What the live fold has of a notice, with what only the row has."""
+        row = self._rows.get(live.notice_id)
+        if row is None:
+            return live
+        steps = row.steps
+        if live.stopped and not row.stopped:  # the rows are behind: what waits there is over
+            reason = "ended" if live.ended_at else "archived" if live.archived_at else "read"
+            over = {n for n, s in steps.items() if s.what in FORWARDS and s.state in ("waiting", *HELD)}
+            steps = {n: replace(s, state="skipped", reason=reason) if n in over else s for n, s in steps.items()}
+        return replace(live, body=row.body if live.body == NO_TEXT else live.body, steps=steps)
+
+    def _fetch(self, tx: Any, wanted: list[str]) -> int:
+        """In a thread of the database: these rows, and the offset that the rows have come to."""
+        found = notices.by_ids(tx, self._inbox.user, wanted)
+        self._rows |= {n.notice_id: n for n in found}
+        self._deliveries |= notices.deliveries(tx, found)
+        at = positions.reached(tx, NOTICES).get(self._inbox.partition)
         return at.next if at else 0

@@ -2,7 +2,7 @@
 user's connections.
 
 What `apply` accepted is pushed with the counts of this fold, so that counts hold for their position and nothing waits
-for the database. Texts stay in the rows; only those that came while somebody watched are kept here.
+for the database. Texts and forwards stay in the rows; only texts that came while somebody watched are kept here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from api.live_log import LiveLog
 from api.notice_json import notice_text
 from api.problems import Problem
 from api.ranges import Ranges
-from projections.notice import Notice
 from projections.box import Box
+from projections.notice import Notice
 from projections.notices import Change, apply
 from projections.outgoing import Refused
 from projections.sql.views import inboxes, positions
 from projections.sql.views.inboxes import NO_TEXT
 from topics.catalogue import NOTICES
-from topics.events import NoticeMarked, Record, TopicOpened
+from topics.events import Decided, Due, NoticeMarked, Record, TopicOpened
 from topics.fetch import Spot
 from topics.partition import partition_of
 
@@ -59,16 +59,16 @@ class UserInbox:
         self.kept: list[Record] | None = []  # what came while the rows were being read
         self.loaded: asyncio.Task[None] | None = None
         self.users = 0
-        self._flags: dict[str, tuple[bool, bool]] = {}
+        self._flags: dict[str, int] = {}  # 1 unread, 2 unseen
         self.counts = Counts(0, 0)
         self.texts = 0
 
     def start(self, box: Box) -> None:
         """Go on from this fold."""
         self.box = box
-        self._flags = {n.notice_id: (n.unread, n.unseen) for n in box.notices.values()}
+        self._flags = {n.notice_id: n.unread + 2 * n.unseen for n in box.notices.values()}
         flags = self._flags.values()
-        self.counts = Counts(sum(unread for unread, _ in flags), sum(unseen for _, unseen in flags))
+        self.counts = Counts(sum(f & 1 for f in flags), sum(f >> 1 for f in flags))
         for record in self.kept or ():
             self.fold(record)
         self.kept = None
@@ -81,14 +81,18 @@ class UserInbox:
         change = self.fold(record)
         if change is None or not self.watchers:
             return
+        if change.ids and not any(self.box.notices[self.user, i].inbox for i in change.ids):
+            return
         frame = push(CHANNEL, self._token({self.partition: record.offset + 1}), self._event(change, record))
         for watcher in list(self.watchers):
             watcher.tell(frame, 0)
 
     def fold(self, record: Record) -> Change | None:
         """What `apply` accepts; what it refuses is a dead letter elsewhere and changes nothing here."""
-        if record.event is None or isinstance(record.event, TopicOpened):
+        if record.event is None or isinstance(record.event, TopicOpened | Decided):
             return None
+        if isinstance(record.event, Due) and record.event.what != "snooze":
+            return None  # what became of forwards is asked of the rows
         try:
             _, change = apply(self.box, record)
         except Refused as error:
@@ -100,9 +104,9 @@ class UserInbox:
         unread, unseen = self.counts.unread, self.counts.unseen
         for notice_id in change.ids:
             notice = self.box.notices[self.user, notice_id]
-            old, new = self._flags.get(notice_id, (False, False)), (notice.unread, notice.unseen)
+            old, new = self._flags.get(notice_id, 0), notice.unread + 2 * notice.unseen
             self._flags[notice_id] = new
-            unread, unseen = unread + new[0] - old[0], unseen + new[1] - old[1]
+            unread, unseen = unread + (new & 1) - (old & 1), unseen + (new >> 1) - (old >> 1)
         self.texts += change.op in ("raised", "updated")
         self.counts = Counts(unread, unseen)
         return change
@@ -122,7 +126,7 @@ class UserInbox:
         self.texts = 0
         for notice in self.box.notices.values():
             if notice.changed_offset < before:
-                notice.body = NO_TEXT
+                notice.body, notice.steps = NO_TEXT, {n: s for n, s in notice.steps.items() if s.what == "snooze"}
             elif notice.body != NO_TEXT:
                 self.texts += 1
 
@@ -130,7 +134,8 @@ class UserInbox:
         parts = [f'"op":{quoted(change.op)}']
         if change.op in ("raised", "updated"):
             notice = self.box.notices[self.user, change.ids[0]]
-            parts.append(f'"notice":{notice_text(notice, notice.body, {})}')
+            text = notice_text(notice, notice.body, {} if change.op == "raised" else None)
+            parts.append(f'"notice":{text}')
         else:
             parts.append('"ids":[' + ",".join(map(quoted, change.ids)) + "]")
             parts.append(f'"at":{when(record.timestamp)}')

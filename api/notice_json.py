@@ -19,8 +19,8 @@ _TEXTS = ("title", "text", "link", "data", "metric")
 _UNDER_WAY = Delivery("waiting", "")
 
 
-def notice_text(notice: Notice, body: str, deliveries: Deliveries) -> str:
-    """The JSON text of one notice; `deliveries` by their ids."""
+def notice_text(notice: Notice, body: str, deliveries: Deliveries | None) -> str:
+    """The JSON text of one notice; `deliveries` by their ids. Without them nothing is said of forwards."""
     raw = members(body)
     said = {name: raw.get(name, "null") for name in _TEXTS}
     parts = {
@@ -38,8 +38,9 @@ def notice_text(notice: Notice, body: str, deliveries: Deliveries) -> str:
         "raised_at": when(notice.raised_at),
         "ended_at": when(notice.ended_at),
         "state": state_text(notice),
-        "forwards": _forwards(notice, deliveries),
     }
+    if deliveries is not None:
+        parts["forwards"] = _forwards(notice, deliveries)
     return joined(parts)
 
 

@@ -6,13 +6,18 @@ A golden test freezes each recipe: a changed recipe would say everything again.
 from __future__ import annotations
 
 import uuid
+from hashlib import sha1
 
 NAMESPACE = uuid.UUID("b1f4a3c6-7c0d-5d53-9a52-3f3b5b0a2c11")
 
 
 def derived_id(question: str, *parts: str | int) -> str:
     """The id for the answer to `question` about `parts`; equal questions give equal ids in every process."""
-    return str(uuid.uuid5(NAMESPACE, "\x1f".join((question, *map(str, parts)))))
+    question = "\x1f".join((question, *map(str, parts)))
+    named = bytearray(sha1(NAMESPACE.bytes + question.encode(), usedforsecurity=False).digest()[:16])
+    named[6], named[8] = named[6] & 0x0F | 0x50, named[8] & 0x3F | 0x80  # what uuid.uuid5 does, at a fifth of its cost
+    text = named.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_id() -> str:

@@ -40,7 +40,8 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
   // ---- what the server says
   function put(notice, isNew) {
     if (!arrivals.has(notice.id)) arrivals.set(notice.id, isNew ? ++arrived : 0);
-    rows.set(notice.id, notice);
+    const { forwards } = rows.get(notice.id) ?? {};
+    rows.set(notice.id, notice.forwards || !forwards ? notice : { ...notice, forwards }); // what is not said has not changed
   }
   function answer({ snapshot = [], counts: c, position: p, resumed = false, next }) {
     const known = rows, newest = Math.max(-Infinity, ...[...known.values()].map(raisedAt));

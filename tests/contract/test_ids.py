@@ -1,10 +1,12 @@
 """Golden ids: a recipe that changed would say everything again."""
 
-from projections.forwarding import decided_id, delivery_id, due_id
-from projections.notice import Step
+from projections.delivery import delivery_id
+from projections.forwarding import decided_id, due_id
+from projections.notice import Notice, Step
 from topics.dead_letters import dead_letter_id
 from topics.ids import alert_notice_id, derived_id, direct_notice_id
 
+NOTICE = Notice("u7", "n", 0, 0, 0, True, "direct", None, None, None, None, None, "info", "", "{}")
 STEP = Step("forward", "email", "email", "recipient", "u7", due_at=1764000000000, number=2)
 
 
@@ -15,7 +17,7 @@ def test_recipes_are_frozen() -> None:
         "direct notice": direct_notice_id("billing", "r1", "u7"),
         "due": due_id("u7", "n", STEP),
         "decided": decided_id("u7", "n", STEP),
-        "delivery": delivery_id("u7", "n", STEP),
+        "delivery": delivery_id(NOTICE, STEP, STEP.number),
         "dead letter": dead_letter_id("notices", 2, 8123, "ab"),
     } == GOLDEN
 

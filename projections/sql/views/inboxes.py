@@ -1,5 +1,5 @@
-"""One user's share of the fold of `notices`, as the gateway goes on with it: all that `apply` looks at, without the
-texts.
+"""One user's share of the fold of `notices`, as the gateway goes on with it: all that says what stands in the inbox,
+without texts and forwards.
 
 Rows and position are read in the caller's one transaction. `NO_TEXT` stands for a body that is left in the rows.
 """
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, literal_column, select
 
 from projections.box import Box
 from projections.sql.schema import early, marks, notices, preferences, steps
 from projections.sql.views.positions import reached
-from projections.sql.views.rows import notice_of, step_of
+from projections.sql.views.rows import NOTICE, STEP, notice_of, step_of
 from topics.catalogue import NOTICES
 from topics.codec import decode
 from topics.events import Record
 
 NO_TEXT = "{}"
+_LEFT = {"body": NO_TEXT, "forward": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,19 @@ class Inbox:
 
 
 def load(tx: Connection, user: str, partition: int) -> Inbox:
-    """Everything of one user."""
+    """Everything of one user that says what stands in the inbox: no texts, no forwards."""
     at = reached(tx, NOTICES).get(partition)
     box = Box()
     n, s, e = notices.c, steps.c, early.c
-    for r in tx.execute(
-        select(*[c for c in notices.columns if c.name != "body"]).where(n.user_id == user).order_by(n.raised_offset)
-    ):
-        box.notices[user, r.notice_id] = notice_of(r, NO_TEXT, {})
-    for r in tx.execute(select(steps).where(s.user_id == user)):
-        notice = box.notices.get((user, r.notice_id))
-        if notice is not None:
-            box.add_step(notice, step_of(r))
+    once: dict[str, str] = {}  # equal texts are one object: most of a large inbox is the same few alerts and entities
+    columns = [literal_column(f"'{_LEFT[c.name]}'") if c.name in _LEFT else c for c in NOTICE]
+    query = select(*columns).where(n.user_id == user, n.inbox.is_(True)).order_by(n.raised_offset)
+    for row in tx.execute(query):
+        notice = notice_of([once.setdefault(v, v) if type(v) is str else v for v in row], {})
+        box.notices[user, notice.notice_id] = notice
+    for notice_id, *step in tx.execute(select(s.notice_id, *STEP).where(s.user_id == user, s.what == "snooze")):
+        if (found := box.notices.get((user, notice_id))) is not None:
+            box.add_step(found, step_of(step))
     for r in tx.execute(select(marks.c.cmd, marks.c.offset, marks.c.at).where(marks.c.user_id == user)):
         box.commands[user, r.cmd] = (r.offset, r.at)
     for r in tx.execute(select(preferences.c.body).where(preferences.c.user_id == user)):
