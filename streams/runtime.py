@@ -27,13 +27,7 @@ YIELDS = 4
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
 
-def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: int) -> faust.App:
-    """An app in the group `name` that reads each partition from where `positions` says.
-
-    Its events are runs: `value` is the list of aiokafka's records, `offset` the last one's. Agents are added by the
-    caller; no topic of theirs may have more than `partitions`.
-    """
-
+def _consumer_of(positions: Positions) -> type[driver.Consumer]:
     class SqlConsumer(driver.Consumer):
         async def seek_to_committed(self) -> Mapping[TP, int]:
             found = await positions(self.assignment())
@@ -52,9 +46,12 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: 
                 await self.perform_seek()
                 return
             for tp, run in fetched.items():
-                if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                if self._is_over(generation):
                     return
                 yield tp, self._to_message(tp, run)
+
+        def _is_over(self, generation: int) -> bool:
+            return self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation
 
         def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
             last = record[-1]
@@ -83,8 +80,18 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: 
             self._acked_index[tp].clear()
             return max(acked) + 1 if acked else None
 
+    return SqlConsumer
+
+
+def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: int) -> faust.App:
+    """An app in the group `name` that reads each partition from where `positions` says.
+
+    Its events are runs: `value` is the list of aiokafka's records, `offset` the last one's. Agents are added by the
+    caller; no topic of theirs may have more than `partitions`.
+    """
+
     class SqlTransport(driver.Transport):
-        Consumer: ClassVar[type[SqlConsumer]] = SqlConsumer
+        Consumer: ClassVar[type[driver.Consumer]] = _consumer_of(positions)
 
     class NoTables(TableManager):
         async def on_start(self) -> None:
