@@ -1,7 +1,7 @@
 """Quiet hours in a person's time zone: whether a moment lies in them, and when they end, in UTC.
 
-A window begins on one of its days at the wall clock's `from` and ends at the next `to`; where the clock is set forward
-or back, both are what Python's zoneinfo makes of them, so the window is an hour shorter or longer that night.
+It is quiet while the clock on the wall shows a time within a window, so a night is an hour shorter or longer where the
+clock is set forward or back, and what lies in an hour that is left out is never.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_clock = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_clock = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 EVERY_DAY = frozenset(range(1, 8))
-LONGEST_CHAIN = 32
+LOOKED_AHEAD = timedelta(days=8)
+_day, _ms = timedelta(days=1), timedelta(milliseconds=1)
+_epoch = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +54,42 @@ def zone_of(*names: Any) -> ZoneInfo:
 def quiet_until(windows: tuple[Window, ...], zone: ZoneInfo, at: int) -> int | None:
     """When it is no longer quiet (ms), if it is quiet at `at` (ms): windows that touch are one.
 
-    Windows without a gap, as for a whole week, end after LONGEST_CHAIN of them: a message late is better than never.
+    Where it is always quiet, that is after LOOKED_AHEAD: then the question is asked again.
     """
-    end = at
-    for _ in range(LONGEST_CHAIN):
-        later = max((e for w in windows if (e := _end(w, zone, end)) is not None), default=None)
-        if later is None:
+    moment = begun = _epoch + at * _ms
+    while moment < begun + LOOKED_AHEAD:
+        local = moment.astimezone(zone)
+        left = max((rest for w in windows if (rest := _left(w, local.replace(tzinfo=None)))), default=None)
+        if left is None:
             break
-        end = later
-    return end if end > at else None
+        moment = _after(moment, left, zone)
+    return (moment - _epoch) // _ms if moment > begun else None
 
 
-def _end(window: Window, zone: ZoneInfo, at: int) -> int | None:
-    """The end of the window's occurrence that `at` lies in."""
-    today = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).date()
-    over_midnight = timedelta(days=window.end <= window.start)
-    for day in (today - timedelta(days=1), today):
-        if day.isoweekday() not in window.days:
-            continue
-        start = _utc_ms(datetime.combine(day, window.start, zone))
-        end = _utc_ms(datetime.combine(day + over_midnight, window.end, zone))
-        if start <= at < end:
-            return end
+def _left(window: Window, local: datetime) -> timedelta | None:
+    """How long the clock has to go on until the end of the window that it is in."""
+    midnight = datetime.combine(local.date(), time())
+    for day in (midnight, midnight - _day):
+        if day.isoweekday() in window.days:
+            start, end = datetime.combine(day, window.start), datetime.combine(day, window.end)
+            end += _day if end <= start else timedelta()
+            if start <= local < end:
+                return end - local
     return None
 
 
-def _utc_ms(local: datetime) -> int:
-    return int(local.astimezone(UTC).timestamp() * 1000)
+def _after(moment: datetime, left: timedelta, zone: ZoneInfo) -> datetime:
+    """The moment `left` later, or when the clock is set on the way: what it shows then is another question."""
+    offset, low, high = moment.astimezone(zone).utcoffset(), moment, moment + left
+    if high.astimezone(zone).utcoffset() == offset:
+        return high
+    while high - low > _ms:
+        middle = low + (high - low) // 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            low = middle
+        else:
+            high = middle
+    return high.replace(microsecond=high.microsecond // 1000 * 1000)
 
 
 def _time(text: Any) -> time | None:
