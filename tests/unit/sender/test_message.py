@@ -73,6 +73,60 @@ def test_a_plain_notice_has_no_prefix_and_a_raw_address_is_told_that_it_is_one()
     assert "sent this notice to this address" in message.plain_text()
 
 
+DIGEST = {
+    "title": "3 notices",
+    "text": "- a is full\n  /a\n\n- b is full\n\nand 1 more",
+    "count": 3,
+    "notices": ["a", "b"],
+}
+
+
+def test_a_digest_says_how_many_and_why_they_came_together() -> None:
+    found = mail(**DIGEST, link=None)
+    assert found["Subject"] == "[CRITICAL] 3 notices of overuse"
+    assert found.get_content().replace("\r\n", "\n") == (
+        "Hello Ann,\n\n- a is full\n  /a\n\n- b is full\n\nand 1 more\n\n-- \n"
+        "These 3 notices of the alert “overuse” for u1, still unread, were collected into one message "
+        "(2025-11-24 16:00 UTC).\n"
+    )
+    of_all = message_of(delivery(json.dumps(BODY | DIGEST | {"alert": None, "severity": "info"})))
+    assert of_all.subject == "3 notices"
+    assert "These 3 notices for u1, still unread, were" in of_all.plain_text()
+    nobody = message_of(delivery(json.dumps(BODY | DIGEST), user="email:ann@example.test"))
+    assert "for this address were collected" in nobody.plain_text()
+
+
+def test_a_digest_of_one_is_that_notice() -> None:
+    message = message_of(delivery(json.dumps(BODY | {"count": 1, "text": "- cpu of web-1 is 95%"})))
+    assert message.subject == "[CRITICAL] cpu of web-1 is 95%"
+    assert "It was forwarded because it was still unread" in message.plain_text()
+
+
+def test_a_repeat_says_since_when_it_stands() -> None:
+    message = message_of(delivery(json.dumps(BODY | {"repeat": True, "raised_at": 1_763_990_000_000})))
+    assert message.subject == "[CRITICAL] Still open: cpu of web-1 is 95%"
+    assert "\n\nThis is open since 2025-11-24 13:13 UTC.\n\nIt has been above" in message.plain_text()
+    assert "sent again because it is not over and still unread" in message.plain_text()
+    nobody = message_of(delivery(json.dumps(BODY | {"repeat": True}), user="email:ann@example.test"))
+    assert "for this address. It was sent again because it is not over (" in nobody.plain_text()
+
+
+def test_what_is_over_is_not_critical_any_more() -> None:
+    body = BODY | {"title": "Resolved: cpu of web-1 is 95%", "resolved_at": 1_763_999_000_000}
+    message = message_of(delivery(json.dumps(body)))
+    assert message.subject == "Resolved: cpu of web-1 is 95%"
+    assert "\n\nThis is over since 2025-11-24 15:43 UTC.\n\n" in message.plain_text()
+    assert "That it is over is said to those who were told" in message.plain_text()
+
+
+@pytest.mark.parametrize("odd", [True, "1", -1, 10**30, 1.5, [], None])
+def test_odd_numbers_in_a_body_say_nothing(odd: object) -> None:
+    given = dict.fromkeys(("count", "raised_at", "resolved_at", "repeat"), odd) | {"repeat": "yes"}
+    message = message_of(delivery(json.dumps(BODY | given)))
+    assert (message.count, message.raised_at, message.resolved_at, message.repeated) == (0, None, None, False)
+    assert message.plain_text() == message_of(delivery(json.dumps(BODY))).plain_text()
+
+
 def test_repeats_are_the_same_bytes() -> None:
     message = message_of(delivery(json.dumps(BODY | {"text": "ä\n.\n..\n" + "x" * 3000})))
     assert len({as_bytes(message, "t@example.test") for _ in range(5)}) == 1
