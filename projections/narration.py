@@ -271,10 +271,12 @@ def _delivery(record: Record) -> Words:
     match e:
         case DeliveryRequested():
             address = text if isinstance(text, str) else str(text.get("address", ""))
-            about = {"delivery_id": e.delivery_id, "channel": e.channel, "address": address, "message_id": e.message_id}
+            about = {"delivery_id": e.delivery_id, "step": e.step, "channel": e.channel, "address": address}
             if isinstance(text, dict) and "count" in text:
                 about["count"] = text["count"]
-            return f"a message by {e.channel} to {address} was asked for", about | {"deadline_at": e.deadline_at}
+            return f"a message by {e.channel} to {address} was asked for", about | {
+                "message_id": e.message_id, "deadline_at": e.deadline_at,
+            }  # fmt: skip
         case DeliverySent():
             return f"sent with attempt {e.attempt}: {answer}", {"delivery_id": e.delivery_id, "answer": answer}
         case DeliveryRetried():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from projections.explain import Story
 from projections.narration import Moment
+from projections.outcomes import outcomes
+from projections.untold import Verdict
+from topics.catalogue import NOTICE_REQUESTS
 from topics.record_json import rfc3339
 
 _TIMES = frozenset({"until", "due_at", "deadline_at", "next_at", "asked_at"})
@@ -24,6 +28,7 @@ def story_members(story: Story) -> dict[str, Any]:
         "key": story.key,
         "entity": {"type": story.entity[0], "id": story.entity[1]} if story.entity else None,
         "state": timed(story.state, every=True),
+        "outcomes": outcomes(story),
         "waits": [timed(w) for w in story.waits],
         "moments": [moment_members(m) for m in story.moments],
     }
@@ -41,6 +46,12 @@ def moment_members(moment: Moment) -> dict[str, Any]:
         "told": moment.told,
         "details": timed(moment.details),
     }
+
+
+def verdict_members(verdict: Verdict) -> dict[str, Any]:
+    """What one request or commit was to a user."""
+    found = {f.name: getattr(verdict, f.name) for f in fields(verdict)}
+    return found | {"at": rfc3339(verdict.at), "topic": NOTICE_REQUESTS, "audience": list(verdict.audience)}
 
 
 def timed(values: dict[str, Any], *, every: bool = False) -> dict[str, Any]:

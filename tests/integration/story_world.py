@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from click.testing import CliRunner, Result
+
 from tests.integration.gateway_world import Site
+from tidings.cli.main import cli
 from topics.catalogue import ALERT_CONFIGS, NOTICE_REQUESTS, entity_topic
 from topics.events import (
     AlertCommitted,
@@ -119,6 +122,12 @@ async def scene(site: Site) -> AsyncIterator[Scene]:
         yield Scene(site, producer)
     finally:
         await producer.stop()
+
+
+async def command(play: Scene, *arguments: str) -> Result:
+    """`tidings` with these arguments, without a process of its own."""
+    env = {f"TIDINGS_{name.upper()}": value for name, value in play.settings.items()}
+    return await asyncio.to_thread(CliRunner().invoke, cli, list(arguments), env=env)
 
 
 def lane(channel: str, user: str, after_ms: int = 0, kind: str = "recipient") -> Lane:

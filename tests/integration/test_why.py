@@ -12,9 +12,17 @@ import pytest
 
 from tests.integration.command_line import tidings
 from tests.integration.gateway_world import Site
-from tests.integration.story_world import KEY, VALUE, Scene, by_test, lane, scene
-from topics.catalogue import DELIVERIES, NOTICES
-from topics.events import DeliveryRequested, DeliveryRetried, DeliverySent, NoticeEnded, NoticeMarked, Record
+from tests.integration.story_world import KEY, VALUE, Scene, by_test, command, lane, scene
+from topics.catalogue import DEAD_LETTERS, DELIVERIES, NOTICES
+from topics.events import (
+    DeliveryRequested,
+    DeliveryRetried,
+    DeliverySent,
+    NoticeEnded,
+    NoticeMarked,
+    NoticeRaised,
+    Record,
+)
 from topics.ids import new_id
 
 
@@ -24,10 +32,6 @@ async def play(kafka: str, namespace: str, tmp_path: Path) -> AsyncIterator[Scen
     await site.make()
     async with site.working(), scene(site) as made:
         yield made
-
-
-async def why(play: Scene, folder: Path, *arguments: str) -> Any:
-    return await asyncio.to_thread(tidings, folder, "why", *arguments, given=play.settings)
 
 
 async def requested(play: Scene, count: int = 1) -> list[Record]:
@@ -65,8 +69,8 @@ def told(story: dict[str, Any]) -> list[str]:
 
 async def test_the_whole_story_of_a_notice_is_told_in_the_order_of_the_log(play: Scene, tmp_path: Path) -> None:
     notice_id = await a_told_story(play)
-    done = await why(play, tmp_path, notice_id, "--json")
-    assert done.returncode == 0, done.stderr
+    done = await command(play, "why", notice_id, "--json")
+    assert done.exit_code == 0, done.stderr
     stories = {s["user"]: s for s in json.loads(done.stdout)}
     assert set(stories) == {"ann", "email:ops@example.test"}
     before = [
@@ -102,12 +106,11 @@ async def test_the_whole_story_of_a_notice_is_told_in_the_order_of_the_log(play:
     assert said["config"]["event_id"] == play.causes[0].event_id
     assert (said["entity"]["version"], said["entity"]["value"]) == (17, {"cpu": 97})
     assert [r["user"] for r in said["receivers"]] == ["ann", "email:ops@example.test"]
-    text = (await why(play, tmp_path, notice_id, "--user", "ann")).stdout
+    text = (await command(play, "why", notice_id, "--user", "ann")).stdout
     assert text.startswith("cpu of web-1 is 97%\n")
     assert "ann was told: in the inbox  notices[" in text
-    unknown = await why(play, tmp_path, new_id())
-    assert unknown.returncode == 1
-    assert "there is no notice" in unknown.stderr
+    unknown = await asyncio.to_thread(tidings, tmp_path, "why", "no-such", given=play.settings)
+    assert (unknown.returncode, unknown.stderr) == (1, "tidings: there is no notice no-such on this log\n")
 
 
 async def test_the_gateway_tells_a_user_the_own_story_and_an_auditor_everybodys(play: Scene) -> None:
@@ -136,3 +139,81 @@ async def test_the_gateway_tells_a_user_the_own_story_and_an_auditor_everybodys(
             other = (await http.get(path, params={"user": "email:ops@example.test"})).json()
             assert "sent with attempt 2: 250 Ok" in told(other)
             assert (await http.get(path)).status_code == 404
+
+
+async def asked_for(play: Scene, user: str, request: str, *more: str) -> dict[str, Any]:
+    done = await command(play, "why", "--user", user, "--request", request, "--json", *more)
+    assert done.exit_code == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+async def test_why_somebody_was_not_told_is_told_too(play: Scene) -> None:
+    await play.config()
+    change = await play.change(97)
+    await play.start()
+    old = play.run
+    first = await play.commit("raise", lane("inbox", "ann"))
+    again = await play.commit("raise", lane("inbox", "ann"), lane("inbox", "bob"))
+    play.number += 1
+    gap = await play.commit("raise", lane("inbox", "bob"))
+    await play.start()
+    play.number = 8
+    zombie = await play.commit("raise", lane("inbox", "bob"), run=old)
+    await play.log(DEAD_LETTERS, lambda rs: len(rs) == 2)  # the first one opened the topic
+
+    not_told = await asked_for(play, "bob", first)
+    assert [v["code"] for v in not_told["verdicts"]] == ["not_in_audience"]
+    assert not_told["verdicts"][0]["told"] == f"alert overuse raised {KEY}, but to ann only"
+    (open_already,) = (await asked_for(play, "bob", again))["verdicts"]
+    assert open_already["code"] == "open_already"
+    assert "a notice that bob did not get" in open_already["told"]
+    broken = await asked_for(play, "bob", gap)
+    assert broken["verdicts"][0]["code"] == "refused"
+    (reason,) = broken["dead_letters"].values()
+    assert "the chain is broken until the next start" in reason
+    assert (await asked_for(play, "bob", zombie))["verdicts"][0]["code"] == "zombie"
+
+    place = f"entities.vm[{play.causes[1].partition}]@{play.causes[1].offset}"
+    by_change = await asked_for(play, "ann", place)
+    assert by_change["about"]["event"] == "EntityChanged"
+    assert {v["code"] for v in by_change["verdicts"]} == {"told", "open_already", "refused", "zombie"}
+    assert [s["outcomes"] for s in by_change["stories"]] == [{}]
+    assert (await asked_for(play, "ann", change.event_id))["verdicts"] == by_change["verdicts"]
+    text = await command(play, "why", "--user", "ann", "--request", place)
+    assert "nothing was to be forwarded: ann is named for the inbox only" in text.stdout
+    nothing = await command(play, "why", "--user", "ann", "--request", "no such thing")
+    assert nothing.exit_code == 1
+    assert "nothing on this log is called no such thing" in nothing.stderr
+
+
+async def test_a_direct_request_is_asked_for_by_its_key_and_its_sender(play: Scene) -> None:
+    async with play.site.gateway() as door, door.http("billing") as http:
+        given = {"to": ["ann"], "title": "hello"}
+        await http.post("/v1/notices", json=given, headers={"idempotency-key": "r-1"})
+        condition = given | {"key": "k"}
+        await http.post("/v1/notices", json=condition, headers={"idempotency-key": "r-2"})
+        await http.put("/v1/preferences", json={})
+    await play.log(NOTICES, lambda rs: sum(isinstance(r.event, NoticeRaised) for r in rs) == 2)
+    straight = await asked_for(play, "ann", "r-1", "--subject", "billing")
+    assert [s["title"] for s in straight["stories"]] == ["hello"]
+    other = await asked_for(play, "bob", straight["stories"][0]["id"])
+    assert (other["sent_straight_to"], other["stories"]) == (["ann"], [])
+    by_key = await asked_for(play, "bob", "r-2")
+    assert [v["code"] for v in by_key["verdicts"]] == ["not_in_audience"]
+    told_too = await asked_for(play, "ann", "r-2")
+    assert told(told_too["stories"][0])[:2] == [
+        "billing asked for a notice to 1 receiver, condition k",
+        "ann was told: in the inbox",
+    ]
+
+
+async def test_what_no_worker_has_folded_yet_is_said_to_be_so(kafka: str, namespace: str, tmp_path: Path) -> None:
+    site = Site(kafka, namespace, tmp_path)
+    await site.make()
+    async with scene(site) as play:
+        await play.start()
+        notice_id = await play.commit("raise", lane("inbox", "ann"))
+        found = await asked_for(play, "ann", notice_id)
+    assert [v["code"] for v in found["verdicts"]] == ["told"]
+    assert (found["not_folded_yet"], found["stories"]) == ([notice_id], [])

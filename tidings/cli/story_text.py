@@ -13,6 +13,8 @@ import click
 
 from projections.explain import Story
 from projections.narration import Moment, clock
+from projections.outcomes import outcomes
+from tidings.inquiry import Findings
 
 WIDTH = 96
 INDENT = " " * 16
@@ -41,12 +43,37 @@ def story_lines(story: Story) -> Iterator[str]:
     yield from _end(story)
 
 
+def untold_lines(found: Findings, user: str, request: str) -> Iterator[str]:
+    """Why somebody was not told, or what became of it where they were."""
+    if found.about is not None:
+        event = type(found.about.event).__name__
+        yield f"{request} is {event} of {clock(found.about.timestamp)}"
+    for verdict in found.verdicts:
+        place = click.style(f"notice-requests[{verdict.partition}]@{verdict.offset}", dim=True)
+        yield f"{clock(verdict.at)}  {verdict.told}  {place}"
+    yield from (f"{place} is a dead letter: {why}" for place, why in found.dead.items())
+    if found.told and not found.stories:
+        named = ", ".join(found.told[:NAMED]) + (" and others" if len(found.told) > NAMED else "")
+        yield f"It was sent straight to {named}; {user} is not among those it was sent to."
+    for notice_id in found.unfolded:
+        yield f"{user} is to have notice {notice_id}, but it is not on the log yet: does a worker run?"
+    if found.about is not None and not (found.verdicts or found.stories or found.told):
+        yield "No commit of an alert and no request on the log names it as its cause: no alert said anything of it."
+    for story in found.stories:
+        yield ""
+        yield f"{user} has it:"
+        yield from story_lines(story)
+        if not outcomes(story):
+            yield f"     nothing was to be forwarded: {user} is named for the inbox only"
+
+
 def _end(story: Story) -> Iterator[str]:
     state = [
         f"{name.removesuffix('_at')} {clock(at)}" for name, at in story.state.items() if at and name != "raised_at"
     ]
     yield f"Now: {', '.join(state) or 'neither seen nor read'}"
-    for waits in story.waits:
+    yield from (f"     by {step}: {outcome}" for step, outcome in outcomes(story).items())
+    for waits in (w for w in story.waits if w["what"] != "forward" or w["state"] == "waiting"):
         when = f"due {clock(waits['due_at'])}" if waits["state"] != "asked" else "being decided"
         yield f"     {' '.join(w for w in (waits['what'], waits['step']) if w)} waits, {when}"
 
