@@ -1,4 +1,4 @@
-"""`python -m bench [start|paths]`: all of them without a name. Prints Markdown, as it stands in docs/performance.md."""
+"""`python -m bench [start|paths|peer]`: all of them without a name. Prints Markdown, as in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import sys
 
 from bench import paths, start
+from bench.peer import run as peer
 
-BENCHMARKS = {"start": start.main, "paths": paths.main}
+BENCHMARKS = {"start": start.main, "paths": paths.main, "peer": peer.main}
 
 
 def main() -> None:
