@@ -116,7 +116,7 @@ def test_what_is_over_is_not_critical_any_more() -> None:
     message = message_of(delivery(json.dumps(body)))
     assert message.subject == "Resolved: cpu of web-1 is 95%"
     assert "\n\nThis is over since 2025-11-24 15:43 UTC.\n\n" in message.plain_text()
-    assert "That it is over is said to those who were told" in message.plain_text()
+    assert "You hear that it is over because you were told of it" in message.plain_text()
 
 
 @pytest.mark.parametrize("odd", [True, "1", -1, 10**30, 1.5, [], None])
