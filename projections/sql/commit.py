@@ -116,7 +116,7 @@ def sweep(
         state = fold.asked(tx, spot)
         if state is None:
             return None
-        rows = [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
+        rows = [outbox.answer_row(offset, out) for offset, out in fold.answers(tx, spot, state, decider)]
         outbox.put(tx, spot, rows)
         return _first(rows)
 
@@ -168,7 +168,7 @@ def _commit(
     fresh = [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
     rows += [r for r in fresh if not noted or (r.source_offset, digest(r.value)) not in noted]  # what no broker takes
     if half is None and decider is not None:
-        rows += [outbox.row_of(offset, 0, out) for offset, out in fold.answers(tx, spot, state, decider)]
+        rows += [outbox.answer_row(offset, out) for offset, out in fold.answers(tx, spot, state, decider)]
     if half is None:
         outbox.drop(tx, [i for i in map(_id, batch) if i])
     outbox.put(tx, spot, rows)

@@ -6,6 +6,7 @@ it was acknowledged. What waits already, or was read back already, is not put ag
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ _OVER = select(delivery_results.c.delivery_id).where(
     among(delivery_results.c.delivery_id), delivery_results.c.outcome != "waiting"
 )
 
+ANSWERS = 1 << 24  # positions below are for what a record says itself
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -63,6 +66,15 @@ class Waiting:
 def row_of(source_offset: int, position: int, out: Outgoing) -> Waiting:
     """An event as a row of its lane."""
     return Waiting(source_offset, position, out.event.event_id, out.topic, out.key, encode(out.event), ())
+
+
+def answer_row(asked_offset: int, out: Outgoing) -> Waiting:
+    """A decision as a row of its lane, behind what the record that asked for it says itself.
+
+    One record may ask more than one question (an end is told on every channel), so the place comes from the question.
+    """
+    place = ANSWERS + int(hashlib.sha256(out.event.event_id.encode()).hexdigest()[:7], 16)
+    return Waiting(asked_offset, place, out.event.event_id, out.topic, out.key, encode(out.event), ())
 
 
 def dead_letter_row(

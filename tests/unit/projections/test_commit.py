@@ -1,6 +1,7 @@
 """One transaction a batch: the fence, the dead letters, the chunks of a large request, the crash count."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from projections.sql.notices import NoticesFold
 from projections.sql.schema import dead_letters, notices, outbox, steps
 from projections.sql.store import Store, wipe
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
-from topics.codec import encode
-from topics.events import Due, Event, Lane, NoticeMarked, NoticeRaised, NoticeRequested, Record
+from topics.codec import decode, encode
+from topics.events import Due, Event, Lane, NoticeEnded, NoticeMarked, NoticeRaised, NoticeRequested, Record
 from topics.fetch import Item, Spot
 
 BOX, DESK = Spot(NOTICES, 0), Spot(NOTICE_REQUESTS, 0)
 DECIDER = Decider("test", 0)
+STEPS = ((0, "email"), (1, "sms"))
 
 
 @pytest.fixture
@@ -111,6 +113,25 @@ def test_a_due_with_an_old_number_or_before_its_time_is_ignored(store: Store) ->
     assert state(store) == (1, "waiting")
     fold(store, BOX, [record(BOX, 4, due(1, 1100), at=2000)], (4, 0))
     assert state(store) == (1, "asked")
+
+
+def test_one_record_may_ask_several_questions_and_say_something_itself(store: Store) -> None:
+    lanes = tuple(Lane(c, c, "address", f"a@{c}.test", 0) for c in ("email", "sms"))
+    told = replace(raised(), kind="condition", lanes=lanes, forward='{"tell_resolved":true}')
+    fold(store, BOX, [record(BOX, 0, told), *(record(BOX, i + 1, replace(due(0, 1000), step=c)) for i, c in STEPS)])
+    with store.reading() as tx:
+        answers = [decode(v) for v in tx.execute(select(outbox.c.value).order_by(outbox.c.source_offset)).scalars()]
+    fold(store, BOX, [record(BOX, i + 3, e) for i, e in enumerate(answers)], (3, 0))
+    end = NoticeEnded(event_id="end", producer="", occurred_at=0, notice_id="n1", user="ann", body=b"")
+    fold(store, BOX, [record(BOX, 5, end)], (5, 0))
+    with store.reading() as tx:
+        said = [decode(v) for v in tx.execute(select(outbox.c.value).where(outbox.c.source_offset == 5)).scalars()]
+    assert sorted((type(e).__name__, getattr(e, "what", "")) for e in said) == [
+        ("Decided", "resolved"),
+        ("Decided", "resolved"),
+        ("DeliveryCancelled", ""),
+        ("DeliveryCancelled", ""),
+    ]
 
 
 def test_a_command_counts_once(store: Store) -> None:
