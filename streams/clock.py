@@ -1,26 +1,29 @@
 """Time as an event (rule 4): finds what is due and says so on the log; the fold alone judges whether that counts.
 
-It goes by the broker's clock, as the timestamps of its own sends tell it, and repeats whatever still waits.
+It sleeps until the next thing is due or the fold sets something, goes by the broker's clock, as the timestamps of its
+own sends tell it, and repeats whatever still waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+from contextlib import suppress
 
 from projections.forwarding import due_id
-from projections.sql.waits import Wait, due
+from projections.sql.waits import Wait, due, next_due
 from streams.folding import Folding
 from topics.catalogue import NOTICES
 from topics.events import Due
 from topics.produce import Placed, Producer, now_us
 
-log = logging.getLogger(__name__)
-
-LOOK_EVERY_S = 0.1
+AT_MOST_EVERY_S = 0.02
+AT_LEAST_EVERY_S = 1.0  # a clock may be set meanwhile
 REPEAT_AFTER_S = 30.0
 BATCH = 2_000
+AHEAD = 20_000  # said, and not folded yet: no more than these are said before the fold has caught up
+
+Name = tuple[str, str, str, str, int, int]
 
 
 class Clock:
@@ -29,34 +32,52 @@ class Clock:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._ahead_ms = 0.0  # the broker's clock minus ours
-        self._said_at: dict[str, float] = {}
+        self._said_at: dict[Name, float] = {}
+        self._wake = asyncio.Event()
+
+    def heard(self, logged_at: int, sent_at: float) -> None:
+        """Something was stamped `logged_at` (ms) by the broker, between our `sent_at` (ms) and now."""
+        self._ahead_ms = min(max(self._ahead_ms, logged_at - time.time() * 1000), logged_at - sent_at)
 
     async def run(self, folding: Folding) -> None:
         """Say what is due until cancelled; begins when the start's barrier is reached."""
         await folding.barrier.reached()
+        self._wake = folding.waits_changed
         while True:
-            owned = [s.partition for s in folding.at if s.topic == NOTICES]
-            self._ahead_ms = max(self._ahead_ms, folding.heard_ahead())
-            until = int(time.time() * 1000 + self._ahead_ms)
+            self._wake.clear()
+            wait_s = await self._look(folding)
+            if wait_s > 0:
+                await asyncio.sleep(AT_MOST_EVERY_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait_s - AT_MOST_EVERY_S)
 
-            def read(owned: list[int] = owned, until: int = until) -> list[Wait]:
-                with folding.store.reading() as tx:
-                    return due(tx, owned, until, BATCH)
+    async def _look(self, folding: Folding) -> float:
+        """Say what is due and was not said; seconds until something else can be."""
+        owned = [s.partition for s in folding.at if s.topic == NOTICES]
+        self._ahead_ms = max(self._ahead_ms, folding.heard_ahead())
+        until = int(self._now_ms())
+        now = time.monotonic()
+        self._said_at = {n: t for n, t in self._said_at.items() if now - t < REPEAT_AFTER_S}
+        most = min(len(self._said_at), AHEAD) + BATCH
 
-            waits = await folding.in_db(read) if owned else []
-            now = time.monotonic()
-            new = [w for w in waits if await self._say(w, now)]
-            self._said_at = {i: t for i, t in self._said_at.items() if now - t < REPEAT_AFTER_S}
-            await asyncio.sleep(0 if len(new) == BATCH else LOOK_EVERY_S)
+        def read() -> tuple[list[Wait], int | None]:
+            with folding.store.reading() as tx:
+                return due(tx, owned, until, most), next_due(tx, owned, until)
 
-    async def _say(self, wait: Wait, now: float) -> bool:
-        step = wait.step
-        identity = due_id(wait.user, wait.notice_id, step)
-        if now - self._said_at.get(identity, -REPEAT_AFTER_S) < REPEAT_AFTER_S:
-            return False
-        self._said_at[identity] = now
+        waits, following = await folding.in_db(read)
+        new = [w for w in waits if _name(w) not in self._said_at]
+        for wait in new:
+            await self._say(wait, now)
+        if len(new) >= BATCH:
+            return 0
+        left_ms = following - self._now_ms() if following is not None else AT_LEAST_EVERY_S * 1000
+        return min(max(AT_MOST_EVERY_S, left_ms / 1000), AT_LEAST_EVERY_S)
+
+    async def _say(self, wait: Wait, now: float) -> None:
+        step, name = wait.step, _name(wait)
+        self._said_at[name] = now
         event = Due(
-            event_id=identity,
+            event_id=due_id(wait.user, wait.notice_id, step),
             producer=self._producer.name,
             occurred_at=now_us(),
             user=wait.user,
@@ -68,14 +89,22 @@ class Clock:
         )
         sent_at = time.time() * 1000
         future = await self._producer.enqueue(NOTICES, wait.user, event)
-        future.add_done_callback(lambda f: self._placed(identity, step.due_at, sent_at, f))
-        return True
+        future.add_done_callback(lambda f: self._placed(name, step.due_at, sent_at, f))
 
-    def _placed(self, identity: str, due_at: int, sent_at: float, future: asyncio.Future[Placed]) -> None:
+    def _placed(self, name: Name, due_at: int, sent_at: float, future: asyncio.Future[Placed]) -> None:
         if future.cancelled() or future.exception() is not None:
-            self._said_at.pop(identity, None)
+            self._said_at.pop(name, None)
             return
-        logged_at = future.result().timestamp  # between our sending and our hearing of it
-        self._ahead_ms = min(max(self._ahead_ms, logged_at - time.time() * 1000), logged_at - sent_at)
+        logged_at = future.result().timestamp
+        self.heard(logged_at, sent_at)
         if logged_at < due_at:  # before its time, so it is ignored: again, now by the broker's clock
-            self._said_at.pop(identity, None)
+            self._said_at.pop(name, None)
+            self._wake.set()
+
+    def _now_ms(self) -> float:
+        return time.time() * 1000 + self._ahead_ms
+
+
+def _name(wait: Wait) -> Name:
+    step = wait.step
+    return wait.user, wait.notice_id, step.what, step.step, step.number, step.due_at

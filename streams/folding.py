@@ -52,6 +52,7 @@ class Folding:
         self.at: dict[Spot, At] = {}
         self.progress = 0
         self.rows_of = ""
+        self.waits_changed = asyncio.Event()  # what is due next may be another thing now
         self._ahead_ms = -float("inf")
         self.assignment: Callable[[], int] = lambda: 0
         self._topics = catalogue.topics()
@@ -76,6 +77,7 @@ class Folding:
 
         self._swept.clear()
         self.at = await self.in_db(read)
+        self.waits_changed.set()
         return {s: at[0] for s, at in self.at.items()}
 
     def disown(self, spots: Sequence[Spot]) -> None:
@@ -175,6 +177,8 @@ class Folding:
             self._marked[spot] = newest
         if done.said:
             self._said(spot, done.said)
+        if spot.topic == NOTICES:
+            self.waits_changed.set()
         return [i for i in items if i.offset >= done.next]
 
     async def _read_again(self, spot: Spot, at: At) -> None:

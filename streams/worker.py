@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ class _Worker:
             await asyncio.to_thread(belonging.rebuild, self._store, why)
             rows_of = await self._patiently(self._store.prepare)
         barrier = Barrier(await self._reader.ends(spots))
-        await self._producer.start()
+        begun = time.time() * 1000
+        self._clock.heard((await self._producer.start()).timestamp, begun)
         self._folding = Folding(self._store, catalogue, barrier, self._producer.name, self._relay.said)
         self._folding.rows_of = rows_of
         app = self._app = self._faust()

@@ -55,8 +55,10 @@ class Producer:
         self._kafka: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Connect and publish the schemas that may be written. KafkaError when the broker is away."""
+    async def start(self) -> Placed:
+        """Connect and publish the schemas that may be written; where the last of them stands, and so what time it is on
+        the log. KafkaError when the broker is away.
+        """
         await self._current()
         sent = [
             await self.enqueue(
@@ -72,7 +74,7 @@ class Producer:
             )
             for s in newest_schemas().values()
         ]
-        await asyncio.gather(*sent)
+        return (await asyncio.gather(*sent))[-1]
 
     async def stop(self) -> None:
         """Flush and close; bounded, because aiokafka's stop can hang on a full disk at the broker."""
