@@ -190,7 +190,8 @@ def _marked(box: Box, record: Record, e: NoticeMarked) -> tuple[list[Outgoing], 
     if e.up_to is None:
         marked = [n for i in e.ids if (n := box.notices.get((e.user, i))) and n.inbox]
     else:
-        marked = [n for (user, _), n in box.notices.items() if user == e.user and n.inbox and n.raised_offset < e.up_to]
+        mine = [n for (user, _), n in box.notices.items() if user == e.user and n.inbox and n.raised_offset < e.up_to]
+        marked = [n for n in mine if e.mark != "snoozed" or n.archived_at is None]  # what is archived is not woken up
     out: list[Outgoing] = []
     changed = []
     for notice in marked:
