@@ -13,13 +13,13 @@ from starlette.requests import Request
 
 from api.problems import Problem
 from topics.catalogue import Catalogue
-from topics.cluster import Cluster
+from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import UnknownSchema
 from topics.read import HistoryReader
 
 READERS = 2
 TURN_S = 5.0
-READ_S = 15.0
+READ_S = 30.0
 
 
 class Archive:
@@ -30,13 +30,16 @@ class Archive:
         self._turns = asyncio.Semaphore(READERS)
 
     @asynccontextmanager
-    async def reading(self, seconds: float = READ_S) -> AsyncIterator[HistoryReader]:
-        """A reader for at most `seconds`. Problem `busy`, `takes_too_long`, `log_away`."""
+    async def reading(self, seconds: float = READ_S, piece: int = REQUEST_BYTES) -> AsyncIterator[HistoryReader]:
+        """A reader for at most `seconds`, that fetches at most `piece` bytes of a partition at a time.
+
+        Problem `busy`, `takes_too_long`, `log_away`.
+        """
         try:
             await asyncio.wait_for(self._turns.acquire(), TURN_S)
         except TimeoutError as error:
             raise Problem("busy") from error
-        reader = HistoryReader(self._cluster, self._catalogue)
+        reader = HistoryReader(self._cluster, self._catalogue, piece)
         try:
             async with asyncio.timeout(seconds):
                 await reader.start()

@@ -9,17 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from aiokafka import TopicPartition
-
 from topics.catalogue import Catalogue
-from topics.cluster import Cluster
 from topics.codec import UnknownSchema
 from topics.events import Record
 from topics.fetch import Broken, Item, LogReader, Spot, learn_schemas, to_item, to_record
 from topics.partition import partition_of
 
 T = TypeVar("T")
-PIECE_BYTES = 512 * 1024  # a merge holds one such piece of each partition
+SMALL = 256 * 1024  # for a merge, which holds one such piece of each partition
 AT_ONCE = 1000
 
 Keep = Callable[[Any], bool]  # whether a client's message (key, value, headers as bytes) is wanted
@@ -39,10 +36,7 @@ class At(NamedTuple):
 
 
 class HistoryReader(LogReader):
-    """A LogReader that fetches small pieces, for many partitions at once."""
-
-    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
-        super().__init__(cluster, catalogue, PIECE_BYTES)
+    """A LogReader that begins where it is told, asks before it decodes, and does not wait for what it can't read."""
 
     @property
     def topics(self) -> list[str]:
@@ -77,9 +71,10 @@ class HistoryReader(LogReader):
         if left:
             await self.seek({s: starts[s] for s in left})
         while left:
-            for message in await self.poll(500, AT_ONCE):
-                if message.offset < left.get(self.spot_of(message), 0) and keep(message):
-                    yield await self.item(message)
+            for spot, messages in (await self.more(left)).items():
+                for message in messages:
+                    if keep(message) and message.offset < left[spot]:
+                        yield await self.item(message)
             for spot in [s for s, end in left.items() if await self.position(s) >= end]:
                 del left[spot]
 
@@ -128,14 +123,10 @@ class HistoryReader(LogReader):
             if after is None or at > after:
                 yield at, message
 
-    def spot_of(self, message: Any) -> Spot:
-        """Where a message comes from."""
-        return self._spot(TopicPartition(message.topic, message.partition))
-
-    async def more(self, spots: Iterable[Spot]) -> list[Any]:
-        """As `poll`, of these partitions only: what was fetched of others waits."""
+    async def more(self, spots: Iterable[Spot]) -> dict[Spot, list[Any]]:
+        """Messages of the next fetch of these partitions; what was fetched of others waits."""
         got = await self.consumer.getmany(*map(self._tp, spots), timeout_ms=500, max_records=AT_ONCE)
-        return [m for messages in got.values() for m in messages]
+        return {self._spot(tp): messages for tp, messages in got.items()}
 
 
 class _Merge:
@@ -176,16 +167,16 @@ class _Merge:
         return first
 
     async def _fetch(self, spots: list[Spot]) -> None:
-        for message in await self._reader.more(spots):
-            spot = self._reader.spot_of(message)
-            time = self._time[spot] = max(self._time[spot], message.timestamp)
-            if self._until is not None and time >= self._until:
-                self._unread.pop(spot, None)
-                continue
-            entry = (At(time, spot.topic, spot.partition, message.offset), message)
-            self._waiting[spot].append(entry)
-            if len(self._waiting[spot]) == 1:
-                heapq.heappush(self._heap, entry)
+        for spot, messages in (await self._reader.more(spots)).items():
+            waiting = self._waiting[spot]
+            for message in messages:
+                time = self._time[spot] = max(self._time[spot], message.timestamp)
+                if self._until is not None and time >= self._until:
+                    self._unread.pop(spot, None)
+                    break
+                waiting.append((At(time, spot.topic, spot.partition, message.offset), message))
+                if len(waiting) == 1:
+                    heapq.heappush(self._heap, waiting[0])
         for spot in [s for s in spots if s in self._unread]:
             if await self._reader.position(spot) >= self._unread[spot]:
                 del self._unread[spot]

@@ -27,7 +27,7 @@ from api.tokens import is_id
 from projections.history import STATES, TOPICS, Past
 from projections.sql.views.notices import Cursor
 from topics.json_text import joined
-from topics.read import At, HistoryReader
+from topics.read import SMALL, At, HistoryReader
 from topics.record_json import as_members
 from topics.selection import EntityName, Selection
 
@@ -56,7 +56,7 @@ async def _history(request: Request) -> Response:
     lines = query_accepts_lines(request)
     limit = page_limit(request, LINES, MOST_LINES) if lines else page_limit(request)
     wanted = _selection(request, user)
-    async with archive_of(request).reading() as reader:
+    async with archive_of(request).reading(piece=SMALL) as reader:
         found, last = await _page(reader, wanted, limit, after=after, **times)
     following = orjson.dumps(None if last is None else encode_place(last))
     if lines:
