@@ -134,9 +134,10 @@ def _verdict(q: Question, reader: _Reader, looks: Looks, seen: dict[str, str]) -
     wanted_at = notice.raised_at + (wish.after_ms or 0)
     if step.what == "forward" and step.kind == "recipient" and is_first(step.step, step.channel) and wanted_at > at:
         return _Verdict("postpone", "delay", wanted_at)
+    if reader.preferences.quiet:
+        seen["time_zone"] = dumps(reader.zone)
     until = quiet_until(reader.preferences.quiet, zone_of(reader.zone), at)
     if until is not None and not passes:
-        seen["time_zone"] = dumps(reader.zone)
         return _Verdict("postpone", "quiet_hours", until)
     if step.what == "resolved":
         return _Verdict("deliver", "resolved")
@@ -151,18 +152,19 @@ def _collected(
     """Throttled, or to be collected for a digest; what is in an open throttle's digest is overtaken by nothing."""
     notice, step, at = q.notice, q.step, q.step.asked_at or 0
     mine = digest_id(notice.user, step, step.scope)
+    digest_ms = policy.digest_ms if wanted_digest_ms is None else wanted_digest_ms
     throttle = policy.throttle
     if throttle and step.scope:
         recent = sorted(t for t in looks.told_at.get(scope_of(notice, step), ()) if t > at - throttle.per_ms)
+        found: dict[str, object] = {"told": len(recent), "max": throttle.most, "per_ms": throttle.per_ms}
         waits = step.what != "digest" and (notice.user, mine) in looks.open_digests
-        if len(recent) >= throttle.most or waits:
-            until = recent[-throttle.most] + throttle.per_ms if len(recent) >= throttle.most else at
-            seen["throttle"] = dumps({"told": len(recent), "max": throttle.most, "per_ms": throttle.per_ms})
+        seen["throttle"] = dumps(found | ({"others_wait": True} if waits else {}))
+        if len(recent) >= throttle.most:
+            until = recent[-throttle.most] + throttle.per_ms
             return _Verdict("postpone", "throttle", until, "" if step.what == "digest" else mine)
-    if step.what == "digest":
-        return None
-    digest_ms = policy.digest_ms if wanted_digest_ms is None else wanted_digest_ms
-    if not digest_ms:
+        if waits and not digest_ms:
+            return _Verdict("postpone", "throttle", at, mine)
+    if step.what == "digest" or not digest_ms:
         return None
     whose = mine if wanted_digest_ms is None else digest_id(notice.user, step, "")
     return _Verdict("postpone", "digest", at + digest_ms, whose)

@@ -16,10 +16,10 @@ LATEST_MS = 1 << 53  # what every JSON reader can still count
 TEXTS = ("title", "text", "link", "data")
 
 
-def delivery_id(notice: Notice, step: Step, number: int) -> str:
-    """The one delivery that the question of this number asks for, or the digest that carried it."""
-    if step.held_in:
-        return derived_id("delivery", step.held_in, notice.user, "digest", step.channel, number)
+def delivery_id(notice: Notice, step: Step, number: int, held_in: str | None = None) -> str:
+    """The one delivery that the question of this number asks for, or of the digest that carried it."""
+    if carrier := step.held_in if held_in is None else held_in:
+        return derived_id("delivery", carrier, notice.user, "digest", step.channel, number)
     return derived_id("delivery", notice.notice_id, notice.user, step.what, step.step, number)
 
 
@@ -40,7 +40,7 @@ def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
 def request(notice: Notice, step: Step, decided: Decided, record: Record, texts: dict[str, str]) -> Outgoing:
     """The delivery that was decided on; `texts` are the raw members of what is said."""
     said, deadline_at = answer_body(decided)
-    identity = delivery_id(notice, step, step.number)
+    identity = delivery_id(notice, step, step.number, "")
     content: dict[str, str] = {
         "address": dumps(said.get("address")),
         "name": dumps(said.get("name") or ""),
@@ -83,7 +83,7 @@ def texts_of(notice: Notice, step: Step) -> dict[str, str]:
 def recall(notice: Notice, step: Step, number: int, record: Record, reason: str) -> Outgoing:
     """What was asked for under this number is not to be sent any more; if it was sent already, sent wins."""
     event = record.event
-    identity = delivery_id(notice, step, number)
+    identity = delivery_id(notice, step, number, "")
     cancelled = DeliveryCancelled(
         event_id=derived_id("cancelled", identity),
         producer=event.producer if event else "",

@@ -14,7 +14,8 @@ from projections.box import Box
 from projections.delivery import request
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing
-from projections.policy import read_object
+from projections.policy import policy_of, read_object
+from projections.told import retire
 from topics.events import Decided, Record
 from topics.ids import derived_id
 from topics.json_text import dumps
@@ -47,16 +48,17 @@ def collect(box: Box, notice: Notice, step: Step, decided: Decided, record: Reco
     digest = box.notices.get((notice.user, named))
     if digest is None:
         digest = _opened(box, notice, step, named, scope, record)
-    if digest.kind != "digest":
+    waits = digest.steps.get(f"digest/{step.channel}")
+    if waits is None:  # somebody else's notice under this id
         return False
-    waits = digest.steps[f"digest/{step.channel}"]
     if waits.state in ("delivered", "skipped"):
         waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", until
-        digest.severity = SEVERITIES[0]
+    if scope:
+        digest.forward = notice.forward  # as the config is now
+    retire(step, policy_of(notice.forward), record.timestamp)
     step.number, step.state, step.reason, step.due_at = step.number + 1, "collected", decided.reason, until
-    step.held_in, step.told = named, None
+    step.held_in = named
     box.held.setdefault((notice.user, named), set()).add((notice.notice_id, f"{step.what}/{step.step}"))
-    digest.severity = max(digest.severity, notice.severity, key=_rank)
     _name(digest, notice, waits)
     box.touched.add((notice.user, named))
     return True
@@ -64,8 +66,11 @@ def collect(box: Box, notice: Notice, step: Step, decided: Decided, record: Reco
 
 def gather(box: Box, digest: Notice) -> None:
     """The digest is due: what it holds now goes with the answer."""
-    for _, step in _members(box, digest, "collected"):
+    members = _members(box, digest, "collected")
+    for _, step in members:
         step.state = "gathered"
+    digest.severity = max((notice.severity for notice, _ in members), key=_rank, default=SEVERITIES[0])
+    _say(digest, _named(digest))
 
 
 def settle(
@@ -81,10 +86,13 @@ def settle(
         waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", decided.until or 0
         for notice, step in gathered:
             step.state, step.reason = ("skipped", "stopped") if notice.stopped else ("collected", step.reason)
+            if notice.hold > record.timestamp and not notice.stopped:  # snoozed while it was decided: the later of both
+                step.number, step.state, step.due_at = step.number + 1, "waiting", max(waits.due_at, notice.hold)
         gathered = []
     else:
-        if decided.answer == "deliver":
+        if decided.answer == "deliver" and gathered:
             out = [request(digest, waits, decided, record, _texts(digest, waits.number, gathered))]
+            retire(waits, policy_of(digest.forward), record.timestamp)
             waits.told, waits.told_at = waits.number, waits.asked_at
         waits.state = "delivered" if out else "skipped"
         for _, step in gathered:
@@ -148,6 +156,7 @@ def _name(digest: Notice, notice: Notice, waits: Step) -> None:
     number = waits.number + asked
     same = [n for n in named if n["number"] == number or not asked]
     if len(same) >= NAMED or notice.notice_id in (n["id"] for n in same):
+        _say(digest, named)
         return
     told = read_object(notice.body)
     text = {name: str(told[name])[:CUT] for name in ("title", "text") if told.get(name)}

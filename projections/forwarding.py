@@ -12,6 +12,7 @@ from projections.delivery import answer_body, recall, request, texts_of
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing, Refused
 from projections.policy import Preferences, policy_of
+from projections.told import retire, tellings
 from topics.events import Decided, Due, Lane, NoticeRaised, Record
 from topics.ids import derived_id
 
@@ -67,8 +68,7 @@ def stop(notice: Notice, record: Record, reason: str) -> list[Outgoing]:
             continue
         if step.state in ("waiting", "collected"):
             step.state, step.reason = "skipped", reason
-        if step.told is not None and not step.held_in:
-            out.append(recall(notice, step, step.told, record, reason))
+        out += [recall(notice, step, t.number, record, reason) for t in tellings(step) if not t.held_in]
     return out
 
 
@@ -91,7 +91,7 @@ def ask_resolved(notice: Notice, record: Record, preferences: str) -> list[Step]
     if notice.ended_at is None or not policy_of(notice.forward).tell_resolved:
         return []
     asked = []
-    for step in [s for s in notice.steps.values() if s.what in FORWARDS and s.told is not None]:
+    for step in [s for s in notice.steps.values() if s.what in FORWARDS and tellings(s)]:
         if f"resolved/{step.channel}" not in notice.steps:
             asked.append(
                 Step(
@@ -122,6 +122,7 @@ def answer(box: Box, notice: Notice, step: Step, decided: Decided, record: Recor
         return out
     if decided.answer == "deliver":
         out = [request(notice, step, decided, record, texts_of(notice, step))]
+        retire(step, policy_of(notice.forward), record.timestamp)
         step.state, step.reason, step.held_in = "delivered", decided.reason, ""
         step.told, step.told_at = step.number, step.asked_at
         ask_resolved(notice, record, box.preferences.get(notice.user, ""))
@@ -129,7 +130,8 @@ def answer(box: Box, notice: Notice, step: Step, decided: Decided, record: Recor
         return out
     if decided.answer == "postpone" and (not notice.stopped or step.what == "resolved"):
         until = decided.until or 0
-        if notice.hold <= until and step.what in FORWARDS and digests.collect(box, notice, step, decided, record):
+        snoozed = notice.hold > record.timestamp
+        if step.what in FORWARDS and not snoozed and digests.collect(box, notice, step, decided, record):
             return []
         step.number, step.due_at, step.state, step.reason = (
             step.number + 1,

@@ -11,7 +11,8 @@ class Step:
 
     `state`: waiting for its time; asked; collected in an open digest, gathered in one that is being decided (`held_in`
     names it); delivered; skipped; returned. `told` is the number under which it was last delivered, `told_at` when that
-    was due (null for what a digest carried); `scope` is the config whose throttle counts it.
+    was due (null for what a digest carried), `earlier` what was told before (projections.told); `scope` is the config
+    whose throttle counts it.
     """
 
     what: str
@@ -30,6 +31,7 @@ class Step:
     told: int | None = None
     told_at: int | None = None
     held_in: str = ""
+    earlier: str = ""
 
 
 @dataclass(slots=True)

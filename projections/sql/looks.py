@@ -10,13 +10,16 @@ from sqlalchemy import Connection, bindparam, or_, select
 from projections.box import Box
 from projections.deciding import Looks, Question, Silence
 from projections.delivery import delivery_id
-from projections.digests import digest_id, gathered_in
+from projections.digests import digest_id, digest_named, gathered_in
 from projections.forwarding import FORWARDS, decided_id
 from projections.notice import Notice, Step
 from projections.policy import policy_of
 from projections.sql.keys import among
 from projections.sql.outbox import waiting_ids
-from projections.sql.schema import delivery_results, recipients, silences, steps
+from projections.sql.schema import delivery_results, outbox, recipients, silences, steps
+from projections.told import tellings, told_times
+from topics.codec import decode
+from topics.events import Decided
 
 Asked = list[tuple[Notice, Step]]
 _s = steps.c
@@ -30,10 +33,13 @@ _SILENCES = select(silences).where(
     silences.c.until > bindparam("since"), or_(silences.c.user_id.is_(None), among(silences.c.user_id))
 )
 _SCOPE = (_s.user_id, _s.scope, _s.channel, _s.kind, _s.value)
-_TOLD = select(*_SCOPE, _s.told_at).where(among(_s.user_id, _s.scope), _s.told_at > bindparam("since"))
-_IN_FLIGHT = select(*_SCOPE, _s.notice_id, _s.what, _s.step, _s.asked_at).where(
+_TOLD = select(*_SCOPE, _s.told, _s.held_in, _s.told_at, _s.earlier).where(
+    among(_s.user_id, _s.scope), _s.told_at > bindparam("since")
+)
+_IN_FLIGHT = select(*_SCOPE, _s.notice_id, _s.what, _s.step, _s.number, _s.asked_at).where(
     _s.partition == bindparam("at_partition"), _s.state == "asked", among(_s.user_id, _s.scope)
 )
+_ANSWERS = select(outbox.c.event_id, outbox.c.value).where(among(outbox.c.event_id))
 _OPEN = select(_s.user_id, _s.notice_id).where(
     among(_s.user_id, _s.notice_id), _s.what == "digest", _s.state.in_(("waiting", "asked"))
 )
@@ -55,7 +61,7 @@ def looked_at(tx: Connection, partition: int, box: Box, asked: Asked) -> tuple[l
             partition,
             recipient=people.get(s.value) if s.kind == "recipient" else None,
             gathered=gathered_in(box, n) if s.what == "digest" else 0,
-            told=tuple(outcomes.get(i, "waiting") for i in told_of(n)) if s.what == "resolved" else (),
+            told=tuple(outcomes.get(i, "waiting") for i in told_of(n, s.channel)) if s.what == "resolved" else (),
         )
         for n, s in open_
     ]
@@ -65,9 +71,10 @@ def looked_at(tx: Connection, partition: int, box: Box, asked: Asked) -> tuple[l
     return questions, looks
 
 
-def told_of(notice: Notice) -> list[str]:
-    """The deliveries that told of a notice."""
-    return [delivery_id(notice, s, s.told) for s in notice.steps.values() if s.what in FORWARDS and s.told is not None]
+def told_of(notice: Notice, channel: str) -> list[str]:
+    """The deliveries that told of a notice on a channel."""
+    told = [s for s in notice.steps.values() if s.what in FORWARDS and s.channel == channel]
+    return [delivery_id(notice, s, t.number, t.held_in) for s in told for t in tellings(s)]
 
 
 def _silences(tx: Connection, users: set[str], since: int) -> list[Silence]:
@@ -77,7 +84,7 @@ def _silences(tx: Connection, users: set[str], since: int) -> list[Silence]:
 
 
 def _outcomes(tx: Connection, open_: Asked) -> dict[str, str]:
-    return dict(_rows(tx, _OUTCOMES, {i for n, s in open_ if s.what == "resolved" for i in told_of(n)}))
+    return dict(_rows(tx, _OUTCOMES, {i for n, s in open_ if s.what == "resolved" for i in told_of(n, s.channel)}))
 
 
 def _throttles(tx: Connection, partition: int, open_: Asked, looks: Looks) -> None:
@@ -85,16 +92,27 @@ def _throttles(tx: Connection, partition: int, open_: Asked, looks: Looks) -> No
     throttled = [(n, s, t) for n, s in open_ if s.scope and (t := policy_of(n.forward).throttle)]
     if not throttled:
         return
-    asked = {(n.user, n.notice_id, s.what, s.step) for n, s in open_}
     since = min((s.asked_at or 0) - t.per_ms for _, s, t in throttled)
     scopes = {(n.user, s.scope) for n, s, _ in throttled}
-    for told in tx.execute(_TOLD, {"keys": scopes, "since": since}):
-        looks.told_at.setdefault(tuple(told)[:5], []).append(told.told_at)
-    for r in tx.execute(_IN_FLIGHT, {"keys": scopes, "at_partition": partition}):
-        if (r.user_id, r.notice_id, r.what, r.step) not in asked:
-            looks.told_at.setdefault(tuple(r)[:5], []).append(r.asked_at)
+    for r in tx.execute(_TOLD, {"keys": scopes, "since": since}):
+        looks.told_at.setdefault(tuple(r)[:5], []).extend(told_times(r.told, r.held_in, r.told_at, r.earlier))
+    _in_flight(tx, partition, scopes, looks)
     digests = {(n.user, digest_id(n.user, s, s.scope)) for n, s, _ in throttled}
     looks.open_digests.update((r.user_id, r.notice_id) for r in tx.execute(_OPEN, {"keys": digests}))
+
+
+def _in_flight(tx: Connection, partition: int, scopes: set[tuple[str, str]], looks: Looks) -> None:
+    """What was decided on these scopes but not read back: what is delivered counts, what is collected is waited for."""
+    asked = {
+        decided_id(r.user_id, r.notice_id, Step(r.what, r.step, r.channel, r.kind, r.value, 0, number=r.number)): r
+        for r in tx.execute(_IN_FLIGHT, {"keys": scopes, "at_partition": partition})
+    }
+    for answer in tx.execute(_ANSWERS, {"keys": asked}) if asked else ():
+        decided, r = decode(bytes(answer.value)), asked[answer.event_id]
+        if isinstance(decided, Decided) and decided.answer == "deliver":
+            looks.told_at.setdefault(tuple(r)[:5], []).append(r.asked_at)
+        elif isinstance(decided, Decided) and (digest := digest_named(decided)):
+            looks.open_digests.add((r.user_id, digest))
 
 
 def _rows(tx: Connection, query: Any, keys: Iterable[str]) -> Iterable[tuple[str, str]]:

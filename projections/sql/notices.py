@@ -56,7 +56,7 @@ _FLAGGED = update(notices).where(*_ONE).values({f: bindparam(f) for f in FLAGS})
 _CHANGED = (
     update(notices)
     .where(*_ONE)
-    .values({f: bindparam(f) for f in ("severity", "body", "version_offset", "version_index")})
+    .values({f: bindparam(f) for f in ("severity", "forward", "body", "version_offset", "version_index")})
 )
 
 
@@ -139,6 +139,7 @@ class NoticesFold:
                             "b_user": o.user,
                             "b_notice": o.notice_id,
                             "severity": o.severity,
+                            "forward": o.forward,
                             "body": o.body,
                             "version_offset": o.version[0],
                             "version_index": o.version[1],

@@ -276,6 +276,7 @@ steps = Table(
     Column("told", Integer),  # the number under which it was last delivered
     Column("told_at", BigInteger),  # when that was due; null for what went in a digest
     Column("held_in", String, nullable=False),  # the digest that holds or carried it
+    Column("earlier", Text, nullable=False, server_default=""),  # JSON: what was told before
     PrimaryKeyConstraint("user_id", "notice_id", "what", "step"),
 )
 Index(
