@@ -1,14 +1,14 @@
-"""`python -m bench [start|paths|peer]`: all of them without a name. Prints Markdown, as in docs/performance.md."""
+"""`python -m bench [start|paths|inbox|peer]`: all of them without a name. Prints Markdown, as in docs/performance.md."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from bench import paths, start
+from bench import inbox, paths, start
 from bench.peer import run as peer
 
-BENCHMARKS = {"start": start.main, "paths": paths.main, "peer": peer.main}
+BENCHMARKS = {"start": start.main, "paths": paths.main, "inbox": inbox.main, "peer": peer.main}
 
 
 def main() -> None:
