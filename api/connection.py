@@ -18,6 +18,7 @@ from api.tokens import Identity
 
 log = logging.getLogger(__name__)
 EXTENSION = "tidings.transport"
+CORK_BYTES = 32 * 1024
 UNREAD_PONGS = 8 * 1024 * 1024  # beyond what frames may wait
 
 
@@ -57,6 +58,8 @@ class Connection:
         self.subscriptions: dict[str, Subscription] = {}
         self.closing: tuple[int, str] | None = None
         self.closed = asyncio.Event()
+        self._corked: list[bytes] = []
+        self._corked_bytes = 0
 
     @property
     def open(self) -> bool:
@@ -65,17 +68,31 @@ class Connection:
         return self.closing is None and not (p.close_sent or p.disconnected or p.transport.is_closing())
 
     def write(self, frame: bytes) -> None:
-        """Hand over a ready-made frame; cuts the connection off if its reader is too slow."""
+        """Hand over a ready-made frame; cuts the connection off if its reader is too slow. Frames of one turn of the
+        event loop go out together: the system call is most of what a frame costs.
+        """
         if not self.open:
             return
+        if not self._corked:
+            asyncio.get_running_loop().call_soon(self._uncork)
+        self._corked.append(frame)
+        self._corked_bytes += len(frame)
+        if self._corked_bytes > CORK_BYTES:
+            self._uncork()
+
+    def _uncork(self) -> None:
+        frames, self._corked, self._corked_bytes = self._corked, [], 0
+        if not frames or not self.open:
+            return
         transport = self._protocol.transport
-        transport.write(frame)
-        self._metrics.frames.inc()
+        transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        self._metrics.frames.inc(len(frames))
         if transport.get_write_buffer_size() > self._cap:
             self.cut_off()
 
     async def drained(self) -> bool:
         """Wait until the client has read most of what waits; false if it is gone."""
+        self._uncork()
         await self._protocol.writable.wait()
         return self.open
 
@@ -89,6 +106,7 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Ask for the end; the connection's own task sends it. 44xx: fix something first; 45xx: come back."""
         if self.closing is None:
+            self._uncork()
             self.closing = (code, reason)
             self.closed.set()
 

@@ -76,7 +76,7 @@ class Gateway:
         """Begin to follow the log in the background; requests are answered from now on, some with `not_ready`."""
         if self.settings.metrics_port is not None:
             self.metrics.serve(self.settings.metrics_port)
-        self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._forget))
+        self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._wanted, self._forget))
         self._reader.add_done_callback(_must_not_end)
         self._rows_watch = asyncio.create_task(self._watch_rows())
         self._rows_watch.add_done_callback(_must_not_end)
@@ -195,6 +195,9 @@ class Gateway:
             self.inboxes.take(record)
         else:
             await self.entities[record.topic.removeprefix("entities.")].take(record)
+
+    def _wanted(self, topic: str, key: bytes | None) -> bool:
+        return topic != NOTICES or self.inboxes.watches(key)
 
     def _forget(self) -> None:
         self._begun.clear()

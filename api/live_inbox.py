@@ -153,6 +153,13 @@ class LiveInboxes:
         self._live, self._database, self._ranges, self._seconds = live, database, ranges, seconds
         self._users: dict[str, UserInbox] = {}
 
+    def watches(self, key: bytes | None) -> bool:
+        """Whether records of this key are for somebody here."""
+        try:
+            return (key or b"").decode() in self._users
+        except UnicodeDecodeError:
+            return True  # it is no record of ours: that is found out where it is read
+
     def take(self, record: Record) -> None:
         """One record of `notices`."""
         inbox = self._users.get(record.key)

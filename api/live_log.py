@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiokafka.errors import KafkaError
@@ -19,12 +20,15 @@ from api.position import BadPosition, Position, decode, encode, epoch_of
 from api.problems import Problem
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
+from topics.codec import event_name
 from topics.events import Record
 from topics.fetch import Broken, LogReader, Spot, reading
 
 log = logging.getLogger(__name__)
 Take = Callable[[Record | Broken], Awaitable[None]]
 Begin = Callable[[], Awaitable[dict[Spot, int]]]
+Wanted = Callable[[str, bytes | None], bool]  # of a topic and a key
+YIELD_AFTER = 100
 EPOCH_CHECK_S = 60.0
 STUCK_S = 2.0
 
@@ -107,18 +111,20 @@ class LiveLog:
         """Load the rows again, and follow from there."""
         self._anew = True
 
-    async def run(self, begin: Begin, take: Take, forget: Callable[[], None]) -> None:
-        """Follow the log. `begin` loads what is folded and says where to read on; `forget` before it begins anew."""
+    async def run(self, begin: Begin, take: Take, wanted: Wanted, forget: Callable[[], None]) -> None:
+        """Follow the log. `begin` loads what is folded and says where to read on; what is `wanted` by nobody is not
+        decoded; `forget` before it begins anew.
+        """
         while True:
             try:
-                await self._session(begin, take)
+                await self._session(begin, take, wanted)
             except (KafkaError, AnotherLog, Problem) as error:
                 log.warning("live reader begins anew error=%s", type(error).__name__)
             self.caught_up = False
             forget()
             await asyncio.sleep(1)
 
-    async def _session(self, begin: Begin, take: Take) -> None:
+    async def _session(self, begin: Begin, take: Take, wanted: Wanted) -> None:
         async with reading(self._cluster, self._catalogue) as reader:
             self.opened = await self._epoch(reader)
             for topic in self.known:
@@ -128,26 +134,35 @@ class LiveLog:
             self._noted = await reader.ends(spots)
             starts = await reader.starts(spots)
             self._anew = False
-            wanted = await begin()
-            self.positions = {s: max(wanted.get(s, self._noted[s]), starts[s]) for s in spots}
+            begins = await begin()
+            self.positions = {s: max(begins.get(s, self._noted[s]), starts[s]) for s in spots}
             await reader.seek(self.positions)
             watch = asyncio.create_task(self._watch())
             try:
-                await self._follow(reader, take, watch)
+                await self._follow(reader, take, wanted, watch)
             finally:
                 watch.cancel()
 
-    async def _follow(self, reader: LogReader, take: Take, watch: asyncio.Task[None]) -> None:
+    async def _follow(self, reader: LogReader, take: Take, wanted: Wanted, watch: asyncio.Task[None]) -> None:
         while True:
             self._look_round()
             messages = await reader.poll(500, 500)
-            for message in messages:
+            for count, message in enumerate(messages, 1):
                 self._busy_since = time.monotonic()
-                record = await reader.decoded(message)
-                self._metrics.records.labels(record.topic).inc()
-                self.positions[Spot(record.topic, record.partition)] = record.offset + 1
-                await take(record)
+                topic = self._catalogue.logical(message.topic)
+                spot = Spot(topic, message.partition)
+                # What nobody here asks for is not read; but one by an unknown schema is waited for all the same.
+                if not wanted(topic, message.key) and event_name(message.value):
+                    self.positions[spot] = message.offset + 1
+                else:
+                    record = await reader.decoded(message)
+                    self.positions[spot] = message.offset + 1
+                    await take(record)
+                if count % YIELD_AFTER == 0:
+                    await asyncio.sleep(0)  # or a burst would hold up every request
             self._busy_since = None
+            for topic, several in Counter(message.topic for message in messages).items():
+                self._metrics.records.labels(self._catalogue.logical(topic)).inc(several)
             if messages:
                 self._metrics.lag.set(max(0.0, time.time() - messages[-1].timestamp / 1000))
             if watch.done():
