@@ -1,4 +1,4 @@
-"""`python -m bench [start|paths|inbox|peer]`: all of them without a name. Prints Markdown, as in docs/performance.md."""
+"""`python -m bench [start|paths|inbox|peer]`: without a name all. Prints Markdown, as in docs/performance.md."""
 
 from __future__ import annotations
 

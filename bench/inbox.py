@@ -11,7 +11,8 @@ import random
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,28 +137,32 @@ def measure(store: Store, user: str, title: str) -> None:
     print(spread("bare look-up by primary key", timed(store, lambda tx, i: tx.execute(
         one.where(notices.c.notice_id == ids[i])).scalar())))  # fmt: skip
     print(spread("counts", timed(store, lambda tx, _: views.counts(tx, user))))
+    deep = [Cursor(dice.randrange(NOTICES) * 7, "f") for _ in range(SAMPLES)]
     for state in STATES:
-        print(spread(f"first page of {PAGE}: {state}", timed(store, lambda tx, _, s=state: page(tx, user, s, None))))
-        deep = [Cursor(dice.randrange(NOTICES) * 7, "f") for _ in range(SAMPLES)]
-        print(spread(f"deep cursor: {state}", timed(store, lambda tx, i, s=state, d=deep: page(tx, user, s, d[i]))))
-    print()
+        first: list[Cursor | None] = [None] * SAMPLES
+        for question, before in ((f"first page of {PAGE}", first), ("deep cursor", deep)):
+            print(spread(f"{question}: {state}", timed(store, partial(page, user, state, before))))
+    cpu = timed(store, partial(page, user, "open", deep), time.thread_time)
+    print(spread("deep cursor: open, CPU of this thread", cpu) + "\n")
 
 
-def page(tx: Connection, user: str, state: str, before: Cursor | None) -> None:
+def page(user: str, state: str, before: Sequence[Cursor | None], tx: Connection, i: int) -> None:
     """What a GET of /v1/notices asks the store."""
-    shown = views.page(tx, user, state, before=before, limit=PAGE + 1, words=None)
+    shown = views.page(tx, user, state, before=before[i], limit=PAGE + 1, words=None)
     views.deliveries(tx, shown)
     views.counts(tx, user)
 
 
-def timed(store: Store, query: Callable[[Connection, int], object]) -> list[float]:
+def timed(
+    store: Store, query: Callable[[Connection, int], object], clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Milliseconds of each sample, after a few that warm up."""
     took = []
     for i in range(-10, SAMPLES):
-        begun = time.perf_counter()
+        begun = clock()
         with store.reading() as tx:
             query(tx, max(i, 0))
-        took.append((time.perf_counter() - begun) * 1000)
+        took.append((clock() - begun) * 1000)
     return took[10:]
 
 
