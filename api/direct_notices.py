@@ -8,8 +8,7 @@ acknowledged; a repeat completes what was left, for the ids are the same on both
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,7 +25,7 @@ from api.sending import put, writable
 from api.settings import Limits
 from api.tokens import is_id
 from projections.sql.views import recipients
-from topics.catalogue import NOTICE_REQUESTS, NOTICES
+from topics.catalogue import NOTICE_REQUESTS
 from topics.durations import LONGEST_MS
 from topics.events import Lane, NoticeRequested, NoticeResolved
 from topics.json_text import compact, joined, members
@@ -83,21 +82,15 @@ class DirectNotice(BaseModel):
         return given
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """`ids`: user to the id of that user's notice; where it stands: the offsets that follow it on `topic`."""
+def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Awaitable[Said]:
+    """Send one direct notice of `subject`; a plain one is on its way at once, without a task. Problem."""
+    plain = plain_notice(text, gateway.settings.limits) if gateway.writable.is_set() else None
+    if plain is None:
+        return _fully(gateway, subject, request_key, text)
+    return _answered(lambda answer: gateway.intake.offer(plain, subject, request_key, answer))
 
-    ids: dict[str, str]
-    topic: str
-    following: dict[int, int]
 
-
-async def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Requested:
-    """Send one direct notice of `subject`. Problem."""
-    plain = plain_notice(text, gateway.settings.limits)
-    if plain is not None:
-        await writable(gateway)
-        return await _answered(lambda answer: gateway.intake.offer(plain, subject, request_key, answer))
+async def _fully(gateway: Gateway, subject: str, request_key: str, text: str) -> Said:
     asked = checked(text, gateway.settings.limits)
     default_ms = round((gateway.settings.forward_after if asked.forward_after is None else asked.forward_after) * 1000)
     if asked.channel is None:
@@ -121,18 +114,23 @@ async def request(gateway: Gateway, subject: str, request_key: str, text: str) -
     if asked.key is not None or len(raised) > SHORT_CUT_USERS:
         placed = await put(gateway, NOTICE_REQUESTS, _key(subject, asked.key), event)
         ids = {e.user: e.notice_id for e in raised if e.inbox}
-        return Requested(ids, NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
+        return Said(ids, {placed.partition: placed.offset + 1}, NOTICE_REQUESTS)
     await writable(gateway)
     return await _answered(lambda answer: gateway.intake.say(raised, answer))
 
 
-async def _answered(ask: Callable[[Answer], None]) -> Requested:
-    done: asyncio.Future[Said | Problem] = asyncio.get_running_loop().create_future()
-    ask(lambda what: None if done.done() else done.set_result(what))
-    found = await done
-    if isinstance(found, Problem):
-        raise found
-    return Requested(found.ids, NOTICES, found.following)
+def _answered(ask: Callable[[Answer], None]) -> asyncio.Future[Said]:
+    done: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+
+    def answer(what: Said | Problem) -> None:
+        if not done.done():
+            if isinstance(what, Problem):
+                done.set_exception(what)
+            else:
+                done.set_result(what)
+
+    ask(answer)
+    return done
 
 
 async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed:

@@ -39,10 +39,11 @@ _partition = lru_cache(maxsize=50_000)(partition_of)
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """`ids`: user to the id of that user's notice; the offsets that follow them on `notices`."""
+    """`ids`: user to the id of that user's notice; the offsets on `topic` that follow what was said."""
 
     ids: dict[str, str]
     following: dict[int, int]
+    topic: str = NOTICES
 
 
 Answer = Callable[[Said | Problem], None]

@@ -78,19 +78,18 @@ async def _send(request: Request) -> Response:
 
 
 async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: list[str]) -> Response:
-
-    async def one(index: int, text: str) -> dict[str, Any]:
-        key = f"{request_key}/{index}"
-        try:
-            sent = await direct_notices.request(gateway, subject, key, text)
-        except Problem as problem:
-            return refused(index, problem)
-        position = gateway.live.token(sent.topic, sent.following)
-        return {"line": index + 1, "ids": sent.ids, "request_key": key, "position": position}
-
     results: list[dict[str, Any]] = []
     for start in range(0, len(texts), 100):
-        results += await asyncio.gather(*(one(i, t) for i, t in enumerate(texts[start : start + 100], start)))
+        keys = [f"{request_key}/{index}" for index in range(start, min(start + 100, len(texts)))]
+        asked = [direct_notices.request(gateway, subject, k, t) for k, t in zip(keys, texts[start : start + 100], strict=True)]
+        for key, sent in zip(keys, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if isinstance(sent, Problem):
+                results.append(refused(len(results), sent))
+                continue
+            if isinstance(sent, BaseException):
+                raise sent
+            position = gateway.live.token(sent.topic, sent.following)
+            results.append({"line": len(results) + 1, "ids": sent.ids, "request_key": key, "position": position})
     wrong = sum("error" in r for r in results)
     answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
     return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
