@@ -7,22 +7,27 @@ generation: workers, gateways and senders then begin as at a start (rule 2), so 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from projections.refold import Refold, feed, starts_of
+from projections.shares import NotApart, Share, at_work, parted
 from projections.sql.folds import folded_topics
 from projections.sql.schema import STAMP
-from projections.sql.shadow import ALONE, FOLDED, Fence, Shadow, beside
+from projections.sql.shadow import ALONE, FOLDED, Fence, Shadow, beside, failure_of, is_taken
 from projections.sql.store import is_away
 from topics.catalogue import DEAD_LETTERS, Catalogue
 from topics.cluster import Cluster
 from topics.fetch import LogReader, Spot, reading
 
+log = logging.getLogger(__name__)
+
 LITTLE = 2_000  # offsets that may be left when the live rows are stopped: about a tenth of a second
 TRIES = 10
 ANSWER_S = 20.0
+PIECE = 4096  # of each partition nothing but the first record is wanted
 
 
 class CannotRebuild(RuntimeError):
@@ -60,8 +65,14 @@ async def rebuild(
     begun = time.monotonic()
     with beside(database) as shadow:
         async with reading(cluster, catalogue) as reader:
-            work = _Rebuild(reader, catalogue, shadow, tell, projections)
-            await work.read_it_all()
+            work = _Rebuild(cluster, reader, catalogue, shadow, tell, projections)
+            try:
+                await work.read_it_all(in_shares=True)
+            except NotApart as why:
+                log.warning("folding in one process reason=%r", str(why))
+                shadow.empty()
+                work = _Rebuild(cluster, reader, catalogue, shadow, tell, projections)
+                await work.read_it_all(in_shares=False)
             stood_s = await work.swap()
     return Rebuilt(work.done, time.monotonic() - begun, stood_s)
 
@@ -69,13 +80,15 @@ async def rebuild(
 class _Rebuild:
     def __init__(
         self,
+        cluster: Cluster,
         reader: LogReader,
         catalogue: Catalogue,
         shadow: Shadow,
         tell: Callable[[Progress], None],
         projections: Sequence[str],
     ) -> None:
-        self._reader, self._catalogue, self._shadow, self._tell = reader, catalogue, shadow, tell
+        self._cluster, self._reader, self._catalogue = cluster, reader, catalogue
+        self._shadow, self._tell = shadow, tell
         self._only = frozenset(projections)
         wanted = [t for t in folded_topics(catalogue) if not self._only or _projection(t) in self._only]
         self._spots = reader.spots(dict.fromkeys([DEAD_LETTERS, *wanted]))
@@ -83,16 +96,50 @@ class _Rebuild:
         self._refold = Refold(shadow.store, "")
         self.done = self._total = 0
 
-    async def read_it_all(self) -> None:
-        """Fold the log as it stands, and what came meanwhile, until only a little is missing."""
+    async def read_it_all(self, *, in_shares: bool) -> None:
+        """Fold the log as it stands, and what came meanwhile, until only a little is missing. NotApart."""
         self._refold.rows_of = self._shadow.begin()
         self._shadow.keep_crashes()
-        epochs, starts = await opened(self._reader, self._spots)
+        epochs, starts = await opened(self._cluster, self._catalogue, self._spots)
         self._refold.begin(epochs, starts_of(self._catalogue, self._spots, starts))
+        if in_shares:
+            await self._read_in_shares(await self._until())
         while self._refold.missing(ends := await self._until()) > LITTLE:
             await self._catch_up(ends)
         self._shadow.complete()
         self._epochs = epochs
+
+    async def _read_in_shares(self, ends: dict[Spot, int]) -> None:
+        """People and entities by as many processes as are worth it; this one has a share, too."""
+        await self._catch_up({s: end for s, end in ends.items() if s.topic == DEAD_LETTERS})
+        self._total = self.done + self._refold.missing(ends)
+        own, *others = parted(ends, self._refold.at)
+        if not others:
+            return
+        shares = [
+            Share(
+                self._cluster,
+                self._catalogue,
+                self._shadow.share(number),
+                self._refold.rows_of,
+                {s: self._refold.at[s] for s in until},
+                until,
+            )
+            for number, until in enumerate(others)
+        ]
+        with at_work(shares) as running:
+            await self._catch_up(own)
+            for each in running:
+                at, refused = await each.done(self._told)
+                self._refold.at.update(at)
+                self._refold.refused += refused
+        try:
+            for share in shares:
+                self._shadow.take_in(share.place)
+        except Exception as error:
+            if not is_taken(error):
+                raise
+            raise NotApart("two partitions speak of one user") from error
 
     async def swap(self) -> float:
         """Stop the live rows, catch up with them, take their place; for how long they stood still (s)."""
@@ -112,7 +159,7 @@ class _Rebuild:
             except Exception as error:
                 if not is_away(error):
                     raise
-                why = f"the database is busy ({type(error).__name__})"
+                why = f"the database says: {failure_of(error)}"
                 await asyncio.sleep(0.5)
         raise CannotRebuild(f"{why}: the rows could not be swapped in, try again")
 
@@ -141,10 +188,10 @@ class _Rebuild:
         self._tell(Progress(topic, self.done, self._total))
 
 
-async def opened(reader: LogReader, spots: list[Spot]) -> tuple[dict[Spot, str], dict[Spot, int]]:
+async def opened(cluster: Cluster, catalogue: Catalogue, spots: list[Spot]) -> tuple[dict[Spot, str], dict[Spot, int]]:
     """The epoch and the first offset of each partition. CannotRebuild where the log is not there."""
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(ANSWER_S), reading(cluster, catalogue, piece=PIECE) as reader:
             empty = [s for s, end in (await reader.ends(spots)).items() if end == 0]
             if empty:
                 raise CannotRebuild(f"{empty[0].topic} is not opened: run `tidings topics apply`")

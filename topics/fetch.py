@@ -76,15 +76,19 @@ def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
 
 
 class LogReader:
-    """A group-less consumer of the catalogue's topics; it fetches at most `piece` bytes of a partition at a time."""
+    """A group-less consumer of the catalogue's topics.
 
-    def __init__(self, cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> None:
+    It fetches at most `piece` bytes of a partition at a time; where there is nothing, the broker waits for `wait_ms`.
+    """
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES, wait_ms: int = 500) -> None:
         self._cluster, self._catalogue = cluster, catalogue
         self.consumer = AIOKafkaConsumer(
             **cluster.for_aiokafka(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=piece,
+            fetch_max_wait_ms=wait_ms,
             request_timeout_ms=20_000,
             metadata_max_age_ms=30_000,
         )
@@ -129,6 +133,12 @@ class LogReader:
         got = await self.consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
         return [m for messages in got.values() for m in messages]
 
+    async def parts(self, timeout_ms: int = 500) -> list[tuple[Spot, list[Any]]]:
+        """As `poll`, by partition. What comes next is asked for before this returns."""
+        got = await self.consumer.getmany(timeout_ms=timeout_ms)
+        await asyncio.sleep(0.001)  # the client's own task runs
+        return [(self._spot(tp), messages) for tp, messages in got.items()]
+
     async def records(self, timeout_ms: int = 500, limit: int | None = None) -> list[Record | Broken]:
         """As `poll`, decoded; waits for schemas that are not known yet."""
         return [await self.decoded(m) for m in await self.poll(timeout_ms, limit)]
@@ -160,11 +170,11 @@ class LogReader:
         wanted = {s for s in spots if starts[s] == 0}
         await self.seek(dict.fromkeys(wanted, 0))
         while wanted:
-            for message in await self.poll(500):
+            for message in await self.poll(500, limit=1):
                 spot = self._spot(TopicPartition(message.topic, message.partition))
                 if spot in wanted:
                     wanted.discard(spot)
-                    self.consumer.pause(TopicPartition(message.topic, message.partition))
+                    self.pause(spot)
                     record = await self.decoded(message)
                     if isinstance(record, Record) and isinstance(record.event, TopicOpened):
                         found[spot] = record.event.event_id
@@ -189,9 +199,9 @@ class LogReader:
 
 
 @asynccontextmanager
-async def reading(cluster: Cluster, catalogue: Catalogue) -> AsyncIterator[LogReader]:
+async def reading(cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> AsyncIterator[LogReader]:
     """A reader for a while."""
-    reader = LogReader(cluster, catalogue)
+    reader = LogReader(cluster, catalogue, piece)
     try:
         await reader.start()
         yield reader

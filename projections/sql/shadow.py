@@ -7,15 +7,17 @@ live rows as they were; the next shadow begins by removing what is left of the l
 from __future__ import annotations
 
 import fcntl
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from sqlalchemy import Connection, false, func, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable, Table
 
 from projections.sql.positions import Position
@@ -26,12 +28,19 @@ from projections.sql.schema import (
     crashes,
     delivery_requests,
     delivery_results,
+    early,
     entities,
+    marks,
     meta,
     metadata,
+    notices,
+    outbox,
     positions,
+    preferences,
     recipients,
     silences,
+    steps,
+    tallies,
 )
 from projections.sql.store import NewerRows, Store
 from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, CONTROLS, DELIVERIES, RECIPIENTS
@@ -49,8 +58,21 @@ ALONE: dict[str, list[Table]] = {
     "entities": [entities],
     DELIVERIES: [delivery_requests, delivery_results],
 }
+# Tables in which each partition has rows of its own.
+PARTED = (
+    notices,
+    steps,
+    early,
+    marks,
+    preferences,
+    tallies,
+    delivery_requests,
+    delivery_results,
+    entities,
+    outbox,
+)
 # Lost by a crash, all of them: the next run begins anew.
-QUICKLY = (
+QUICKLY: tuple[str, ...] = (
     "PRAGMA journal_mode=MEMORY",
     "PRAGMA synchronous=OFF",
     "PRAGMA temp_store=MEMORY",
@@ -60,6 +82,11 @@ QUICKLY = (
 
 class InTheWay(RuntimeError):
     """Another rebuild is at work on this database, or the database can't have one."""
+
+
+def is_taken(error: BaseException) -> bool:
+    """Whether two rows have one key."""
+    return isinstance(error, IntegrityError)
 
 
 def failure_of(error: BaseException) -> str:
@@ -86,17 +113,31 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """How to open the shadow, or a share of it, from another process."""
+
+    url: str
+    setup: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Shadow:
     """`store` is filled by whoever made it; `live` are the rows that serve."""
 
     store: Store
     live: Store
+    place: Place
     _swapping: Store
     _replace: Callable[[Connection, Sequence[Table]], None]
 
     def begin(self) -> str:
         """Empty tables, without the indexes that no fold needs. The generation that they will bring."""
         return bare(self.store)
+
+    def empty(self) -> None:
+        """Take everything out again: it is begun anew."""
+        with self.store.writing() as tx:
+            metadata.drop_all(tx)
 
     def keep_crashes(self) -> None:
         """What ended a worker three times is passed over here, too (rule 6)."""
@@ -106,6 +147,32 @@ class Shadow:
         with self.store.writing() as tx:
             if rows:
                 tx.execute(insert(crashes), rows)
+
+    def share(self, number: int) -> Place:
+        """Where another process may fold: a copy of the file as it is now, or the same schema."""
+        if self.place.url.startswith("sqlite"):
+            file = make_url(self.place.url).database
+            shutil.copy(f"{file}", f"{file}.{number}")
+            return Place(f"{self.place.url}.{number}", self.place.setup)
+        return self.place
+
+    def take_in(self, share: Place) -> None:
+        """What was folded there, behind what is here. IntegrityError where both have a row of one key."""
+        if share == self.place:
+            return
+        file = str(make_url(share.url).database)
+        merging = Store(self.place.url, (*self.place.setup, f"ATTACH DATABASE '{_quoted(file)}' AS share"))
+        try:
+            with merging.reading() as tx:
+                for table in PARTED:
+                    tx.exec_driver_sql(f"INSERT INTO main.{table.name} SELECT * FROM share.{table.name}")  # noqa: S608 - ours
+                tx.exec_driver_sql("INSERT OR IGNORE INTO main.trail SELECT * FROM share.trail")
+                tx.exec_driver_sql(
+                    "REPLACE INTO main.positions SELECT s.* FROM share.positions s "
+                    "JOIN main.positions m ON (m.topic, m.partition) = (s.topic, s.partition) WHERE s.next > m.next"
+                )
+        finally:
+            merging.close()
 
     def complete(self) -> None:
         """The indexes; on PostgreSQL the planner's figures, too."""
@@ -133,10 +200,10 @@ class Shadow:
 @contextmanager
 def beside(url: str) -> Iterator[Shadow]:
     """A shadow of the database at `url`, removed at the end. InTheWay, the database's errors."""
-    with _file_beside(url) if url.startswith("sqlite") else _schema_beside(url) as (store, swapping, replace):
-        live = Store(url)
+    with _file_beside(url) if url.startswith("sqlite") else _schema_beside(url) as (place, swapping, replace):
+        store, live = Store(place.url, place.setup), Store(url)
         try:
-            yield Shadow(store, live, swapping, replace)
+            yield Shadow(store, live, place, swapping, replace)
         finally:
             for each in (store, swapping, live):
                 each.close()
@@ -157,7 +224,7 @@ def bare(store: Store) -> str:
     return generation
 
 
-Opened = tuple[Store, Store, Callable[[Connection, Sequence[Table]], None]]
+Opened = tuple[Place, Store, Callable[[Connection, Sequence[Table]], None]]
 
 
 @contextmanager
@@ -172,10 +239,9 @@ def _file_beside(url: str) -> Iterator[Opened]:
         except BlockingIOError:
             raise InTheWay("another rebuild of this database is at work: wait for its end") from None
         _remove(file)
-        name = str(file).replace("'", "''")
         try:
-            attached = Store(url, (f"ATTACH DATABASE '{name}' AS shadow",))
-            yield scratch(file), attached, _copied
+            attached = Store(url, (f"ATTACH DATABASE '{_quoted(str(file))}' AS shadow",))
+            yield Place(f"sqlite:///{file}", QUICKLY), attached, _copied
         finally:
             _remove(file)
 
@@ -190,7 +256,7 @@ def _schema_beside(url: str) -> Iterator[Opened]:
         _drop_schema(keeper)
         with keeper.writing() as tx:
             tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-        yield Store(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url), _moved
+        yield Place(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url), _moved
         _drop_schema(keeper)
     finally:
         keeper.close()
@@ -202,8 +268,14 @@ def _drop_schema(store: Store) -> None:
 
 
 def _remove(file: Path) -> None:
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        Path(f"{file}{suffix}").unlink(missing_ok=True)
+    """The shadow, its shares and what belongs to them; the lock stays."""
+    for old in file.parent.glob(f"{escape(file.name)}*"):
+        if old.suffix != ".lock":
+            old.unlink(missing_ok=True)
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
 
 
 def _prepared(tx: Connection) -> int:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 from websockets import ConnectionClosed
 
+from projections import shares
 from projections.rebuild import CannotRebuild, Rebuilt, rebuild
 from projections.sql.compare import Difference, shown
 from projections.sql.schema import (
@@ -323,3 +324,24 @@ async def test_a_gateway_loads_rows_again_that_were_rebuilt(kafka: str, namespac
         async with door.socket() as talk:
             (right,) = (await talk.ask(subscribe=everything))["snapshot"]
     assert (wrong["entity"], right["entity"]) == ({"n": 666}, {"n": 1})
+
+
+async def test_shares_fold_what_one_process_folds_and_give_up_where_users_are_not_apart(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shares, "FEW", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    async with site.working():
+        await lived(site)
+        before = await site.sizes()
+        await site.settled()
+    await rebuilt(site)
+    assert "in one process" not in caplog.text
+    assert await differences(site) == []
+    assert not site.rows(select(outbox.c.event_id))
+    await site.say(NOTICES, "cyd", raised("ann", lanes=()))  # where no notice of hers belongs
+    await rebuilt(site)
+    assert ("in one process" in caplog.text) == site.url.startswith("sqlite")  # files have to be joined
+    assert await differences(site) == []
+    grown = {t: n - before[t] for t, n in (await site.sizes()).items() if n != before[t]}
+    assert grown == {NOTICES: 1}
