@@ -14,12 +14,14 @@ from pathlib import Path
 from sqlalchemy import select
 
 from projections.forwarding import due_id
+from projections.refold import Refold
 from projections.sql import outbox, positions
 from projections.sql.commit import OtherRows, commit, sweep
 from projections.sql.fold import Decider
 from projections.sql.folds import fold_of
 from projections.sql.schema import outbox as outbox_table
 from projections.sql.schema import steps
+from projections.sql.shadow import FOLDED, beside
 from projections.sql.store import Store, generation, next_offsets, wipe
 from projections.sql.waits import due
 from topics.catalogue import CONTROLS, DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
@@ -124,6 +126,13 @@ class Worker:
         self.barrier, self.ready = {s: len(p) for s, p in self.log.parts.items()}, False
         with self.world.store.reading() as tx:
             self.rows_of = generation(tx)[1]
+
+    def watch(self) -> None:
+        """Rows that were rebuilt are noticed, sooner or later."""
+        with self.world.store.reading() as tx:
+            rows_of = generation(tx)[1]
+        if rows_of != self.rows_of:
+            self.world.restart(self)
 
     def sync(self) -> None:
         """Learn of the assignment; until then it goes on with stale ownership."""
@@ -270,6 +279,7 @@ class World:
             "restore": 0.4,
             "copy": 0.6,
             "poison": 0.5,
+            "swap": 0.4,
         }
         kinds |= {f: w for f, w in faults.items() if self.rng.random() < 0.6}
         for name in self.rng.choices(list(kinds), list(kinds.values()), k=steps):
@@ -309,7 +319,9 @@ class World:
         self.worker().clock()
 
     def do_sync(self) -> None:
-        self.worker().sync()
+        w = self.worker()
+        w.watch()
+        w.sync()
 
     def do_broker(self) -> None:
         queues = [w.net for w in self.workers if w.net] + [g for g in self.ghosts if g]
@@ -362,6 +374,26 @@ class World:
         shutil.copy(self.backup, self.path)
         for w in self.workers:
             self.restart(w)
+
+    def do_swap(self) -> None:
+        """The rows are rebuilt beside those that serve; nobody is told, and all are in the middle of something."""
+        with beside(self.store.url) as shadow:
+            refold = Refold(shadow.store, shadow.begin())
+            shadow.keep_crashes()
+            refold.begin(dict.fromkeys(SPOTS, "epoch"), dict.fromkeys(SPOTS, 0))
+            until = {s: self.rng.randint(0, len(p)) for s, p in self.log.parts.items()}
+            until[Spot(DEAD_LETTERS, 0)] = len(self.log.parts[Spot(DEAD_LETTERS, 0)])
+            self._refold(refold, until)
+            shadow.complete()
+            with shadow.fenced() as fence:
+                self._refold(refold, {s: max(until[s], fence.at[s].next if s in fence.at else 0) for s in SPOTS})
+                fence.replace(FOLDED)
+
+    def _refold(self, refold: Refold, until: dict[Spot, int]) -> None:
+        for spot in SPOTS:
+            refold.take(spot, self.log.parts[spot][refold.at[spot][0] : until[spot]])
+            refold.heard_of_the_dead()
+        refold.settle()
 
     # ---- people and programs
     def recipient(self, user: str, address: str) -> None:
@@ -519,6 +551,7 @@ class World:
         """No faults, true ownership, until nothing moves."""
         self.group = {s: self.workers[i % 2] for i, s in enumerate(SPOTS)}
         for w in self.workers:
+            w.watch()
             w.sync()
         while any(self.ghosts):
             self.land(next(g for g in self.ghosts if g))
