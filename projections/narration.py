@@ -222,7 +222,7 @@ def _notice(record: Record) -> Words:
         case NoticeRaised():
             ways = [f"by {x.channel} {_delay(x.after_ms)}" for x in e.lanes]
             ways = (["in the inbox"] if e.inbox else []) + ways
-            return f"{e.user} was told: {', '.join(ways)}", {"lanes": [_lane(x) for x in e.lanes], "said": said(e)}
+            return f"told {e.user}: {', '.join(ways)}", {"lanes": [_lane(x) for x in e.lanes], "said": said(e)}
         case NoticeUpdated():
             return f"it was updated, severity {e.severity}", {"severity": e.severity, "said": said(e)}
         case NoticeMarked():

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from topics.catalogue import Catalogue
+from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import UnknownSchema
 from topics.events import Record
 from topics.fetch import Broken, Item, LogReader, Spot, learn_schemas, to_item, to_record
@@ -18,6 +19,7 @@ from topics.partition import partition_of
 T = TypeVar("T")
 SMALL = 256 * 1024  # for a merge, which holds one such piece of each partition
 AT_ONCE = 1000
+WAIT_MS = 20  # a fetch under way holds up the next one, at another place
 
 Keep = Callable[[Any], bool]  # whether a client's message (key, value, headers as bytes) is wanted
 
@@ -37,6 +39,9 @@ class At(NamedTuple):
 
 class HistoryReader(LogReader):
     """A LogReader that begins where it is told, asks before it decodes, and does not wait for what it can't read."""
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> None:
+        super().__init__(cluster, catalogue, piece, WAIT_MS)
 
     @property
     def topics(self) -> list[str]:

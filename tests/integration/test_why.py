@@ -86,13 +86,13 @@ async def test_the_whole_story_of_a_notice_is_told_in_the_order_of_the_log(play:
     ]
     assert told(stories["ann"]) == [
         *before,
-        "ann was told: in the inbox",
+        "told ann: in the inbox",
         "ann marked it as read",
         *over,
     ]
     assert told(stories["email:ops@example.test"]) == [
         *before,
-        "email:ops@example.test was told: by email at once",
+        "told email:ops@example.test: by email at once",
         "email: due",
         "email: to be sent (it was unread)",
         "a message by email to ops@example.test was asked for",
@@ -108,7 +108,7 @@ async def test_the_whole_story_of_a_notice_is_told_in_the_order_of_the_log(play:
     assert [r["user"] for r in said["receivers"]] == ["ann", "email:ops@example.test"]
     text = (await command(play, "why", notice_id, "--user", "ann")).stdout
     assert text.startswith("cpu of web-1 is 97%\n")
-    assert "ann was told: in the inbox  notices[" in text
+    assert "told ann: in the inbox  notices[" in text
     unknown = await asyncio.to_thread(tidings, tmp_path, "why", "no-such", given=play.settings)
     assert (unknown.returncode, unknown.stderr) == (1, "tidings: there is no notice no-such on this log\n")
 
@@ -204,7 +204,7 @@ async def test_a_direct_request_is_asked_for_by_its_key_and_its_sender(play: Sce
     told_too = await asked_for(play, "ann", "r-2")
     assert told(told_too["stories"][0])[:2] == [
         "billing asked for a notice to 1 receiver, condition k",
-        "ann was told: in the inbox",
+        "told ann: in the inbox",
     ]
 
 

@@ -41,7 +41,7 @@ def notify(data: Path, idempotency_key: str | None, **given: Any) -> None:
                 answer = client.call("POST", "/v1/notices", notice, headers)
             except (Refused, Unreachable) as reason:
                 raise Failed(str(reason)) from reason
-        for notice_id in answer.get("ids", []):
+        for notice_id in answer.get("ids", {}).values():
             click.echo(notice_id)
 
 

@@ -72,10 +72,12 @@ def _end(story: Story) -> Iterator[str]:
         f"{name.removesuffix('_at')} {clock(at)}" for name, at in story.state.items() if at and name != "raised_at"
     ]
     yield f"Now: {', '.join(state) or 'neither seen nor read'}"
-    yield from (f"     by {step}: {outcome}" for step, outcome in outcomes(story).items())
-    for waits in (w for w in story.waits if w["what"] != "forward" or w["state"] == "waiting"):
+    waiting = {waits["step"] for waits in story.waits if waits["what"] == "forward"}
+    yield from (f"     by {step}: {how}" for step, how in outcomes(story).items() if step not in waiting)
+    for waits in story.waits:
         when = f"due {clock(waits['due_at'])}" if waits["state"] != "asked" else "being decided"
-        yield f"     {' '.join(w for w in (waits['what'], waits['step']) if w)} waits, {when}"
+        what = "" if waits["what"] == "forward" else f"{waits['what']} "
+        yield f"     {what}by {waits['step']}: {when}" if waits["step"] else f"     {waits['what']}: {when}"
 
 
 def _details(moment: Moment, there: set[str]) -> Iterator[str]:

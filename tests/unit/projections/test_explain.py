@@ -114,7 +114,7 @@ def test_a_read_ends_what_waits_and_the_story_says_so() -> None:
     told.mark("read", cmd="again")
     told.mark("read", ids=("another",))
     assert told.lines == [
-        "ann was told: in the inbox, by email if unread after 1 min",
+        "told ann: in the inbox, by email if unread after 1 min",
         "ann marked it as read; no longer to be sent by email",
     ]
     assert outcomes(told.story) == {"email": "not sent: it was read"}
@@ -126,7 +126,7 @@ def test_a_mark_of_all_belongs_to_the_story_of_what_was_raised_before_it() -> No
     told.say(NOTICES, raised())
     told.mark("read", ids=(), up_to=0)
     told.mark("read", ids=(), up_to=5)
-    assert told.lines == ["ann was told: in the inbox", "ann marked it as read with all before it"]
+    assert told.lines == ["told ann: in the inbox", "ann marked it as read with all before it"]
 
 
 def test_a_due_that_nobody_answered_and_that_did_not_count_is_left_out() -> None:
@@ -138,7 +138,7 @@ def test_a_due_that_nobody_answered_and_that_did_not_count_is_left_out() -> None
     told.decided(counted, "postpone", "quiet_hours", until=3_600_000)
     told.decided(counted, "deliver", "unread")  # a second answer to one question is none
     assert told.lines == [
-        "ann was told: in the inbox, by email if unread after 1 min",
+        "told ann: in the inbox, by email if unread after 1 min",
         "email: due",
         "email: not before 1970-01-01 01:00:00 UTC (quiet hours)",
     ]
@@ -157,7 +157,7 @@ def test_an_update_that_came_too_late_is_left_out() -> None:
             "push": True,
         }
         told.say(NOTICES, NoticeUpdated(**head(), **common, severity="error", body=b'{"title":"busier"}'))
-    assert told.lines == ["ann was told: in the inbox", "it was updated, severity error"]
+    assert told.lines == ["told ann: in the inbox", "it was updated, severity error"]
     assert (told.story.title, told.story.severity) == ("busier", "error")
 
 
@@ -215,7 +215,7 @@ def test_what_its_key_is_gone_for_is_erased_and_all_else_is_told() -> None:
     assert members["title"] == "erased"
     assert [m["told"] for m in members["moments"]] == [
         "billing asked for a notice to 2 receivers",
-        "ann was told: in the inbox, by email if unread after 1 min",
+        "told ann: in the inbox, by email if unread after 1 min",
         "email: due",
         "email: not to be sent (its receiver does not want it there)",
     ]
