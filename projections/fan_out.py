@@ -7,11 +7,12 @@ were told.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from projections.forwarding import check_lanes
-from projections.outgoing import Outgoing, Refused
+from projections.outgoing import Later, Outgoing, Refused
 from topics.catalogue import MAX_RECORD_BYTES, NOTICES
 from topics.events import (
     AlertCommitted,
@@ -31,7 +32,9 @@ from topics.json_text import members
 
 LARGEST_BODY = MAX_RECORD_BYTES - 128 * 1024  # what a notice adds to it stays below the broker's limit
 
-Audience = tuple[tuple[str, str], ...]
+Audience = Sequence[tuple[str, str]]  # (user, notice id)
+Receiver = tuple[str, bool, tuple[Lane, ...]]  # user, whether that is one who reads an inbox, forwards
+Part = tuple[int, Callable[[int], Outgoing]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Desk:
     touched: set[tuple[str, str]] = field(default_factory=set)
 
 
-def apply(desk: Desk, record: Record) -> list[Outgoing]:
-    """Fold one record; the notices that have to be said because of it.
+def apply(desk: Desk, record: Record) -> Sequence[Outgoing]:
+    """Fold one record; the notices that have to be said because of it, each made when it is asked for.
 
     Refused for an event that has no place on this topic.
     """
@@ -75,7 +78,7 @@ def apply(desk: Desk, record: Record) -> list[Outgoing]:
         case NoticeRequested() as e:
             return _requested(desk, record, e)
         case NoticeResolved() as e:
-            return _ended(desk, record, (f"direct:{e.subject}", e.key), b"")
+            return Later([_ended(desk, record, (f"direct:{e.subject}", e.key), b"")])
         case _:
             msg = f"{type(record.event).__name__} has no place on notice-requests"
             raise Refused(msg)
@@ -93,7 +96,7 @@ def conditions_of(record: Record) -> list[tuple[str, str]]:
     return []
 
 
-def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
+def _committed(desk: Desk, record: Record, e: AlertCommitted) -> Sequence[Outgoing]:
     run = desk.runs.get((e.alert, e.shard))
     if run is None or run.run != e.run or e.number <= run.number:
         return []  # a zombie's, or a repeat
@@ -107,32 +110,29 @@ def _committed(desk: Desk, record: Record, e: AlertCommitted) -> list[Outgoing]:
     desk.runs[e.alert, e.shard] = Run(run.run, e.number, run.shards, held if e.more else ())
     if e.more:
         return []
-    out: list[Outgoing] = []
-    for index, effect in enumerate(effect for part in held for effect in part.effects):
-        out += _effect(desk, record, e.alert, effect, index)
-    return out
+    effects = [effect for part in held for effect in part.effects]
+    return Later([_effect(desk, record, e.alert, effect, index) for index, effect in enumerate(effects)])
 
 
-def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) -> list[Outgoing]:
+def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) -> Part:
     at = (f"alert:{alert}", effect.key)
     if effect.op == "resolve":
         return _ended(desk, record, at, said(effect))
     text = said(effect)
     if effect.op == "update":
-        return [
-            _updated(record, user, notice_id, effect, index, text) for user, notice_id in desk.conditions.get(at, ())
-        ]
-    if effect.op == "raise":
-        if at in desk.conditions:
-            return []
-        told = receivers(effect.lanes)
+        audience = desk.conditions.get(at, ())
+        return len(audience), lambda i: _updated(record, *audience[i], effect, index, text)
+    again = effect.op == "raise" and at in desk.conditions
+    told = [] if again else receivers(effect.lanes)
+    if effect.op == "raise" and not again:
         desk.conditions[at] = tuple((user, effect.notice_id) for user, _, _ in told)
         desk.touched.add(at)
-    else:
-        told = receivers(effect.lanes)
-    return [
-        _raised(
-            _source(record),
+    source = _source(record)
+
+    def raised(i: int) -> Outgoing:
+        user, inbox, lanes = told[i]
+        return _raised(
+            source,
             user,
             effect.notice_id,
             inbox=inbox,
@@ -146,8 +146,8 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
             forward=effect.forward,
             body=text,
         )
-        for user, inbox, lanes in told
-    ]
+
+    return len(told), raised
 
 
 def said(effect: Effect) -> bytes:
@@ -161,7 +161,7 @@ def said(effect: Effect) -> bytes:
     return text.encode()
 
 
-def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]:
+def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgoing]:
     try:
         members(e.body.decode())
     except ValueError as error:
@@ -171,26 +171,36 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> list[Outgoing]
     if len(e.body) > LARGEST_BODY:
         msg = f"a body of {len(e.body)} bytes leaves no room for a notice"
         raise Refused(msg)
-    outs = direct_notices(e, _source(record))
+    told = _told(e)
     if e.key is not None:
         at = (f"direct:{e.subject}", e.key)
         if at in desk.conditions:
             return []
-        desk.conditions[at] = tuple(
-            (o.event.user, o.event.notice_id) for o in outs if isinstance(o.event, NoticeRaised)
-        )
+        desk.conditions[at] = Later([(len(told), lambda i: (told[i][0], _direct_id(e, told[i][0])))])
         desk.touched.add(at)
-    return outs
+    return _direct(e, _source(record), told)
 
 
-def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[Outgoing]:
+def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> Sequence[Outgoing]:
     """The notices that a direct request asks for; `source` is the producer, occurred_at and caused_by of each."""
-    told = receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
-    return [
-        _raised(
+    return _direct(e, source, _told(e))
+
+
+def _told(e: NoticeRequested) -> list[Receiver]:
+    return receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
+
+
+def _direct_id(e: NoticeRequested, user: str) -> str:
+    return direct_notice_id(e.subject, e.request_key, user)
+
+
+def _direct(e: NoticeRequested, source: dict[str, Any], told: list[Receiver]) -> Sequence[Outgoing]:
+    def raised(i: int) -> Outgoing:
+        user, inbox, lanes = told[i]
+        return _raised(
             source,
             user,
-            direct_notice_id(e.subject, e.request_key, user),
+            _direct_id(e, user),
             inbox=inbox,
             lanes=lanes,
             kind="direct",
@@ -202,11 +212,11 @@ def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[Outgoing]
             forward=e.forward,
             body=e.body,
         )
-        for user, inbox, lanes in told
-    ]
+
+    return Later([(len(told), raised)])
 
 
-def receivers(lanes: tuple[Lane, ...]) -> list[tuple[str, bool, tuple[Lane, ...]]]:
+def receivers(lanes: tuple[Lane, ...]) -> list[Receiver]:
     """Who gets a notice of their own: (user, reads an inbox, that user's forwards).
 
     Raw addresses go by `channel:address`.
@@ -276,23 +286,18 @@ def _updated(record: Record, user: str, notice_id: str, effect: Effect, index: i
     return Outgoing(NOTICES, user, event)
 
 
-def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> list[Outgoing]:
+def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> Part:
     audience = desk.conditions.pop(at, ())
     desk.touched.add(at)
-    return [
-        Outgoing(
-            NOTICES,
-            user,
-            NoticeEnded(
-                event_id=derived_id("ended", notice_id, user),
-                **_source(record),
-                notice_id=notice_id,
-                user=user,
-                body=body,
-            ),
-        )
-        for user, notice_id in audience
-    ]
+    source = _source(record)
+
+    def ended(i: int) -> Outgoing:
+        user, notice_id = audience[i]
+        identity = derived_id("ended", notice_id, user)
+        event = NoticeEnded(event_id=identity, **source, notice_id=notice_id, user=user, body=body)
+        return Outgoing(NOTICES, user, event)
+
+    return len(audience), ended
 
 
 def _source(record: Record) -> dict[str, Any]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar, overload
 
 from topics.events import Event
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +27,30 @@ class Refused(ValueError):
 
     Raised before anything was changed.
     """
+
+
+class Later(Sequence[T_co]):
+    """What many are told, each made when it is asked for: a request to a hundred thousand is never there at once.
+
+    `parts`: how many, and what makes the one with a number below that.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Callable[[int], T_co]]]) -> None:
+        self._parts = [p for p in parts if p[0]]
+        self._ends = list(accumulate(n for n, _ in self._parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, at: int) -> T_co: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T_co]: ...
+    def __getitem__(self, at: int | slice) -> T_co | Sequence[T_co]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        part = bisect_right(self._ends, at)
+        size, make = self._parts[part]
+        return make(at - self._ends[part] + size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from projections.fan_out import Desk, Run, apply, conditions_of, receivers
+from projections.fan_out import Audience, Desk, Run, apply, conditions_of, receivers
 from projections.narration import clock
 from projections.outgoing import Refused
 from topics.events import (
@@ -48,7 +48,7 @@ class Verdict:
 class _Opened:
     at: int
     offset: int
-    audience: tuple[tuple[str, str], ...]
+    audience: Audience
 
 
 class Inquiry:

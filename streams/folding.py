@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from projections.outgoing import Outgoing
 from projections.sql import positions
 from projections.sql.commit import Bug, OtherRows, commit, note_crash, sweep
 from projections.sql.fold import Decider
@@ -61,6 +62,7 @@ class Folding:
         self._locks: defaultdict[Spot, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._swept: set[Spot] = set()
         self._marked: dict[Spot, int] = {}
+        self._rest: dict[Spot, tuple[At, Sequence[Outgoing]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql")
 
     async def own(self, spots: Sequence[Spot], epochs: dict[Spot, str], starts: dict[Spot, int]) -> dict[Spot, int]:
@@ -151,12 +153,10 @@ class Folding:
         decider = Decider(self._producer, now_us()) if self.barrier.ready else None
         newest = items[-1].timestamp
         mark = newest - self._marked.get(spot, 0) >= positions.TRAIL_STEP_MS
+        half, rest = self._rest.pop(spot, (at, ()))
+        work = partial(commit, self.store, self._folds[spot.topic], spot, items, at, self.rows_of)
         try:
-            done = await self.in_db(
-                lambda: commit(
-                    self.store, self._folds[spot.topic], spot, items, at, self.rows_of, decider=decider, mark=mark
-                )
-            )
+            done = await self.in_db(partial(work, decider=decider, mark=mark, rest=rest if half == at else ()))
         except positions.FenceLost:
             await self._read_again(spot, at)
             return items
@@ -171,6 +171,8 @@ class Folding:
             raise Restart(msg) from bug
         if spot in self.at:
             self.at[spot] = (done.next, done.done)
+        if done.rest:
+            self._rest[spot] = (done.next, done.done), done.rest
         self.progress += 1
         self._ahead_ms = max(self._ahead_ms, newest - time.time() * 1000)
         if mark:

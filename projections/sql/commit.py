@@ -19,7 +19,8 @@ from topics.dead_letters import DeadLetter, digest
 from topics.events import Record, TopicOpened
 from topics.fetch import Broken, Item, Spot
 
-CHUNK = 2_000
+CHUNK = 2_000  # effects of one record in one transaction
+MOST = 4 * CHUNK  # of all records of a batch
 CRASHES = 3
 
 
@@ -53,11 +54,15 @@ class Bug(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The position after a commit, and where in the lane the first row stands that went to the outbox."""
+    """The position after a commit, and where in the lane the first row stands that went to the outbox.
+
+    `rest`: all effects of the record at `next`, where it is half done.
+    """
 
     next: int
     done: int
     said: tuple[int, int] | None
+    rest: Sequence[Outgoing] = ()
 
 
 class _Cut(Exception):
@@ -78,17 +83,19 @@ def commit(
     *,
     decider: Decider | None,
     mark: bool = False,
+    rest: Sequence[Outgoing] = (),
 ) -> Done:
     """Fold `batch` (offsets >= at[0], in order) into rows of generation `rows_of`.
 
-    `decider` is null until the start's barrier is reached: nothing is decided before. FenceLost, OtherRows, Bug,
-    SQLAlchemy's errors.
+    `decider` is null until the start's barrier is reached: nothing is decided before. `rest` may be what the commit
+    before this one, to `at`, gave: then a half-done record is not folded anew for each chunk. FenceLost, OtherRows,
+    Bug, SQLAlchemy's errors.
     """
     refused: dict[int, str] = {}
     while True:
         try:
             with store.writing() as tx:
-                return _commit(tx, fold, spot, batch, at, rows_of, decider, refused, mark=mark)
+                return _commit(tx, fold, spot, batch, at, rows_of, decider, refused, rest, mark=mark)
         except _Cut as cut:
             batch = batch[: cut.at]
         except (positions.FenceLost, OtherRows):
@@ -130,6 +137,7 @@ def _commit(
     rows_of: str,
     decider: Decider | None,
     refused: dict[int, str],
+    rest: Sequence[Outgoing],
     *,
     mark: bool,
 ) -> Done:
@@ -139,7 +147,8 @@ def _commit(
     records = [
         i for i in batch if isinstance(i, Record) and not isinstance(i.event, TopicOpened) and i.offset not in skipped
     ]
-    state = fold.load(tx, spot, records)
+    midway = len(rest) - at[1] > CHUNK and batch[0].offset not in skipped  # the rows move with the last chunk
+    state = None if midway else fold.load(tx, spot, records)
     said: list[tuple[int, int, Outgoing]] = []
     rows: list[outbox.Waiting] = []
     half: tuple[int, int, str] | None = None
@@ -150,19 +159,19 @@ def _commit(
         if not isinstance(item, Record) or isinstance(item.event, TopicOpened):
             continue
         try:
-            outs = fold.apply(state, item)
+            outs = rest if midway else fold.apply(state, item)
         except Refused as refusal:
             rows.append(_dead_row(item, str(refusal)))
             continue
-        if len(outs) > CHUNK and index:
+        if index and (len(outs) > CHUNK or len(said) + len(outs) > MOST):
             raise _Cut(index)
         done = at[1] if index == 0 else 0
-        if len(outs) - done > CHUNK:
-            half = (item.offset, done + CHUNK, item.event.event_id if item.event else "")
-            said += [(item.offset, i, outs[i]) for i in range(done, done + CHUNK)]
+        until = min(len(outs), done + CHUNK)
+        said += [(item.offset, i, outs[i]) for i in range(done, until)]
+        if until < len(outs):
+            half, rest = (item.offset, until, item.event.event_id if item.event else ""), outs
             break
-        said += [(item.offset, i, out) for i, out in enumerate(outs) if i >= done]
-    if half is None:  # a request's own rows move with its last chunk
+    if half is None:
         fold.save(tx, spot, state)
     known = outbox.read_back(tx, [out for _, _, out in said])
     fresh = [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
@@ -174,7 +183,7 @@ def _commit(
     outbox.put(tx, spot, rows)
     if half is not None:
         positions.move(tx, spot, at, half[:2], half[2])
-        return Done(half[0], half[1], _first(rows))
+        return Done(half[0], half[1], _first(rows), rest)
     last = batch[-1]
     positions.move(tx, spot, at, (last.offset + 1, 0))
     if mark:

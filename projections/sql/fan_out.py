@@ -49,7 +49,7 @@ class FanOutFold:
                 desk.conditions[row.source, row.key] = tuple((u, n) for u, n in json.loads(row.audience))
         return State(desk, dict(desk.runs), dict(desk.conditions))
 
-    def apply(self, state: State, record: Record) -> list[Outgoing]:
+    def apply(self, state: State, record: Record) -> Sequence[Outgoing]:
         """See projections.fan_out."""
         return apply(state.desk, record)
 
@@ -68,7 +68,7 @@ class FanOutFold:
         for i in range(0, len(gone), SLICE):
             tx.execute(delete(conditions).where(tuple_(conditions.c.source, conditions.c.key).in_(gone[i : i + SLICE])))
         new = [(k, v) for k, v in state.desk.conditions.items() if state.conditions_before.get(k) != v]
-        upsert(tx, conditions, [{"source": s, "key": k, "audience": dumps(v)} for (s, k), v in new])
+        upsert(tx, conditions, [{"source": s, "key": k, "audience": dumps(list(v))} for (s, k), v in new])
 
     def answers(self, tx: Connection, spot: Spot, state: State, decider: Decider) -> list[tuple[int, Outgoing]]:
         """Nothing is asked here."""

@@ -30,8 +30,11 @@ class TopicFold(Protocol):
     def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> Any:
         """The state that these records touch."""
 
-    def apply(self, state: Any, record: Record) -> list[Outgoing]:
-        """Fold one record (pure but for `state`). Refused: it becomes a dead letter."""
+    def apply(self, state: Any, record: Record) -> Sequence[Outgoing]:
+        """Fold one record (pure but for `state`); what has to be said, at most as much of it made as is asked for.
+
+        Refused: it becomes a dead letter.
+        """
 
     def save(self, tx: Connection, spot: Spot, state: Any) -> None:
         """Write back what changed."""
