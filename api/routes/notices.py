@@ -80,8 +80,9 @@ async def _send(request: Request) -> Response:
 async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: list[str]) -> Response:
     results: list[dict[str, Any]] = []
     for start in range(0, len(texts), 100):
-        keys = [f"{request_key}/{index}" for index in range(start, min(start + 100, len(texts)))]
-        asked = [direct_notices.request(gateway, subject, k, t) for k, t in zip(keys, texts[start : start + 100], strict=True)]
+        some = texts[start : start + 100]
+        keys = [f"{request_key}/{index}" for index in range(start, start + len(some))]
+        asked = [direct_notices.request(gateway, subject, k, t) for k, t in zip(keys, some, strict=True)]
         for key, sent in zip(keys, await asyncio.gather(*asked, return_exceptions=True), strict=True):
             if isinstance(sent, Problem):
                 results.append(refused(len(results), sent))
