@@ -1,6 +1,9 @@
 """Silences over HTTP: who may mute what, how long, and how they are listed and ended."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,10 @@ import pytest
 
 from api.settings import Limits
 from tests.integration.gateway_world import Site
+from tests.integration.worker_site import raised
+from topics.catalogue import NOTICES
+from topics.events import Lane
+from topics.produce import Producer
 
 
 @pytest.fixture
@@ -109,3 +116,51 @@ async def test_pages_repeats_and_limits(site: Site) -> None:
         assert (found, pages) == (["a4", "a3", "a2", "a1", "a0"], 3)
         assert (await ann.get("/v1/silences", params={"cursor": "x"})).json()["code"] == "bad_cursor"
         assert (await ann.get("/v1/silences", params={"all": "maybe"})).status_code == 400
+
+
+async def test_what_is_silenced_is_skipped_and_a_digest_is_shown_by_what_it_holds_alone(
+    site: Site,
+) -> None:
+    async with site.gateway() as door, door.http("ann") as http, door.socket("ann") as client:
+        recipient = {"name": "Ann", "addresses": {"email": "ann@example.test"}}
+        assert (await http.put("/v1/recipients/ann", json=recipient)).status_code == 201
+        assert (await http.post("/v1/silences", json={"alert": "disk", "for": "1h"})).status_code == 201
+        await client.ask(subscribe={"channel": "inbox"})
+        async with sending(site) as producer:
+            for name, alert in (("n1", "disk"), ("n2", "overuse"), ("n3", "overuse")):
+                lanes = (Lane("email", "email", "recipient", "ann", 0),)
+                more: dict[str, Any] = {"notice_id": name, "alert": alert, "config_id": "c1", "lanes": lanes}
+                notice = raised("ann", **more, forward='{"digest":"3s"}', body=json.dumps({"title": name}).encode())
+                await producer.send(NOTICES, "ann", notice)
+
+        async def forward(name: str, *wanted: str | None) -> dict[str, Any]:
+            async with asyncio.timeout(20):
+                while True:
+                    answer = await http.get(f"/v1/notices/{name}")
+                    found: dict[str, Any] = answer.json()["forwards"][0] if answer.status_code == 200 else {}
+                    if (found.get("outcome"), found.get("reason")) == wanted:
+                        return found
+                    await asyncio.sleep(0.05)
+
+        await forward("n1", "skipped", "silenced")
+        await forward("n2", "waiting", "digest")
+        await forward("n3", "waiting", None)  # handed over in the digest; nobody sends here
+        assert (await forward("n2", "waiting", None))["what"] == "forward"
+        everything = (await http.get("/v1/notices", params={"state": "all"})).json()
+        assert [n["title"] for n in everything["items"]] == ["n3", "n2", "n1"]
+        assert everything["counts"] == {"unread": 3, "unseen": 3}
+        frames = [await client.push() for _ in range(3)]
+        assert [f["event"]["notice"]["title"] for f in frames] == ["n1", "n2", "n3"]
+        marked = await client.ask(mark={"cmd": "all", "all": True, "up_to": frames[-1]["position"], "as": "read"})
+        ids = (await client.push())["event"]["ids"]
+        assert sorted(ids) == ["n1", "n2", "n3"], marked
+
+
+@asynccontextmanager
+async def sending(site: Site) -> AsyncIterator[Producer]:
+    producer = Producer(site.cluster, site.catalogue, "test")
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
