@@ -38,8 +38,8 @@ lint: $(TEST_READY) ## style, types and the import table
 bench: setup ## measure latency, start-up and memory (never a test)
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: setup ## only the tests that kill processes
-	$(BIN)/python -m pytest tests/chaos $(ARGS)
+chaos: setup ## kills, freezes and outages at full length (CHAOS_SEED, CHAOS_ROUNDS, CHAOS_FLOW_S)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: $(TEST_READY) ## resolve the dependencies anew (UV=path of uv)
 	$(UV) pip compile --quiet --upgrade $(LOCK_FLAGS) pyproject.toml -o requirements.lock

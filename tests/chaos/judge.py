@@ -1,138 +1,291 @@
-"""The judge of a run: reads the log, the rows and the mail server's book when all is quiet, and says what was broken.
+"""The judge of a run: compares the log, the rows and the mail server's book when all is quiet, and finds what is wrong.
 
-It shares no code with what it judges but the events.
+It is a pure function of the evidence, so that it can be shown to find what is wrong: see test_judge.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import select
-
-from projections.sql.schema import notices
-from tests.chaos.site import Post, Site
-from topics.catalogue import DELIVERIES, NOTICE_REQUESTS, NOTICES
+from tests.chaos.answers import World, right, until_is_right
+from tests.chaos.fold import Lane, Partition, Question, Told
+from tests.chaos.requests import Key, wanted
+from topics.catalogue import CONTROLS, DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES
+from topics.dead_letters import DeadLetter
 from topics.events import (
-    AlertCommitted,
     Decided,
+    DeliveryCancelled,
+    DeliveryFailed,
     DeliveryRequested,
     DeliverySent,
     Due,
+    Event,
     NoticeMarked,
     NoticeRaised,
     Record,
+    TokenRevoked,
 )
+from topics.fetch import Broken, Item, Spot
 
-Key = tuple[str, str]  # a notice and its user
-ACCEPTED_LATE_S = 0.5  # a killed sender's last words may still lie in a socket when the server accepts them
+SLACK_S = 0.5  # a killed sender's last words may still lie in a socket when the server accepts them
+NEAR_MS = 1_000
+Span = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Said:
-    """What was put in: notices by (id, user); the announcements go to people without addresses; the alert's titles."""
+    """What was accepted: direct notices by (user, id), the alert's by (user, title); titles that are over; marks."""
 
-    direct: frozenset[Key]
-    announced: frozenset[Key]
-    read: frozenset[Key]
-    titles: frozenset[str]
-    inbox_user: str  # of the alert's notices: this one sees them
-    mail_user: str  # and this one gets them by mail too
-    forward_after: int
+    direct: set[Key] = field(default_factory=set)
+    alert: set[Key] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    marks: set[str] = field(default_factory=set)
 
 
-async def judge(site: Site, post: Post, said: Said) -> str:
-    """Every rule that the chaos may have broken; what was seen, in one line."""
-    boxes, requests, deliveries = [await site.log(topic) for topic in (NOTICES, NOTICE_REQUESTS, DELIVERIES)]
-    raised = _stored_once(site, boxes, said)
-    delivered = _decided_once(boxes)
-    _by_the_log(boxes, raised, delivered, said)
-    twice = _mailed_once(site, post, deliveries, delivered, said)
-    counts = {name: len(role.kills) for name, role in site.roles.items()}
-    ids = Counter(r.event.event_id for r in boxes + requests + deliveries if r.event and not isinstance(r.event, Due))
-    commits = sum(isinstance(r.event, AlertCommitted) for r in requests)
+@dataclass(slots=True)
+class Evidence:
+    """All that is left after a run. `rows`: of each table its rows as dicts. `taken`: Message-ID to the times at which
+    the mail server took it, `sent_to` to whom. `sender_kills` and `sender_freezes`: when.
+    """
+
+    log: dict[Spot, list[Item]]
+    rows: dict[str, list[dict[str, Any]]]
+    folded: set[str]
+    taken: dict[str, list[float]]
+    sent_to: dict[str, str]
+    sender_kills: list[float]
+    sender_freezes: list[Span]
+    said: Said
+    world: World
+
+
+TABLES = ("notices", "steps", "tallies", "delivery_requests", "delivery_results", "dead_letters", "outbox")
+
+
+def judge(found: Evidence) -> dict[str, int]:
+    """AssertionError for the first rule that was broken; else what was seen."""
+    boxes = [Partition(items) for spot, items in found.log.items() if spot.topic == NOTICES]
+    counts = _raised(found, boxes)
+    _rows_are_the_log(found, boxes)
+    counts |= _answered(found, boxes)
+    counts |= _delivered(found, boxes)
+    counts |= _mailed(found)
+    counts |= _nothing_dropped(found)
+    races = Counter(first for box in boxes for first, apart in box.races.values() if apart <= NEAR_MS)
+    counts |= {"races won by the reader": races["reader"], "races won by the Due": races["due"]}
+    return counts
+
+
+def events(found: Evidence, topic: str) -> Iterator[tuple[Record, Event]]:
+    """What stands on a topic, partition by partition."""
+    for spot, items in found.log.items():
+        if spot.topic == topic:
+            for item in items:
+                if isinstance(item, Record) and item.event is not None:
+                    yield item, item.event
+
+
+# ------------------------------------------------------------------ notices
+def _raised(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
+    """None lost, none invented, none raised by two events, none that does not end."""
+    raised: dict[Key, str] = {}
+    over: set[Key] = set()
+    for spot, items in found.log.items():
+        if spot.topic == NOTICE_REQUESTS:
+            mine, ended = wanted(items)
+            raised |= mine
+            over |= ended
+    told = {k: t for box in boxes for k, t in box.told.items() if t.raised}
+    lost = (raised.keys() | found.said.direct) - told.keys()
+    assert not lost, f"{len(lost)} notices are lost, as {min(lost)}"
+    invented = told.keys() - raised.keys() - found.said.direct
+    assert not invented, f"{len(invented)} notices that nobody asked for, as {min(invented)}"
+    by_alert = Counter((user, title) for (user, _), title in raised.items() if (user, title) in found.said.alert)
+    assert by_alert == Counter(found.said.alert), "a change has not become exactly one notice a person"
+    assert {k for k, t in told.items() if t.ended is not None} == over, "over, and not said so, or the other way round"
+    assert {raised[k] for k in over} == found.said.over, "resolved other than the machines said"
+    ids: dict[Key, set[str]] = {}
+    for _, e in events(found, NOTICES):
+        if isinstance(e, NoticeRaised):
+            ids.setdefault((e.user, e.notice_id), set()).add(e.event_id)
+    assert all(len(i) == 1 for i in ids.values()), "raised by two events"
+    marks = {e.cmd for _, e in events(found, NOTICES) if isinstance(e, NoticeMarked)}
+    assert found.said.marks <= marks, "a mark that was accepted is lost"
+    every = [e.event_id for t in (NOTICES, NOTICE_REQUESTS, DELIVERIES) for _, e in events(found, t)]
+    repeated = len(every) - len(set(every))
+    dues = sum(isinstance(e, Due) for _, e in events(found, NOTICES))
+    return {"events": len(every), "notices": len(told), "marks": len(marks), "Dues": dues, "records repeated": repeated}
+
+
+def _rows_are_the_log(found: Evidence, boxes: list[Partition]) -> None:
+    """Every row says what the log says: nothing is missing, nothing was applied twice."""
+    rows = {(r["user_id"], r["notice_id"]): _flags(r) for r in found.rows["notices"]}
+    told = {k: _state(t) for box in boxes for k, t in box.told.items()}
+    assert len(rows) == len(found.rows["notices"])
+    _equal("notices", rows, told)
+    steps = {(r["user_id"], r["notice_id"], r["what"], r["step"]): _step(r) for r in found.rows["steps"]}
+    lanes = {(*k, *name): _lane(lane) for box in boxes for k, t in box.told.items() for name, lane in t.lanes.items()}
+    _equal("steps", steps, lanes)
+    unread, unseen = Counter[str](), Counter[str]()
+    for user, told_of in ((k[0], t) for box in boxes for k, t in box.told.items()):
+        if told_of.raised and told_of.raised.inbox and not told_of.archived and told_of.snoozed is None:
+            unread[user] += not told_of.read
+            unseen[user] += not told_of.seen
+    tallies = {r["user_id"]: (r["unread"], r["unseen"]) for r in found.rows["tallies"] if r["unread"] or r["unseen"]}
+    fresh = {u: (unread[u], unseen[u]) for u in unread | unseen if unread[u] or unseen[u]}
+    _equal("tallies", tallies, fresh)
+    assert not found.rows["outbox"], "something has not left"
+
+
+def _flags(r: dict[str, Any]) -> tuple[Any, ...]:
+    times = (r["seen_at"], r["read_at"], r["archived_at"], r["ended_at"])
+    return (*(t is not None for t in times), r["snoozed_until"], bool(r["stopped"]), r["raised_offset"])
+
+
+def _state(t: Told) -> tuple[Any, ...]:
+    return t.seen, t.read, t.archived, t.ended is not None, t.snoozed, t.stopped is not None, t.offset
+
+
+def _step(r: dict[str, Any]) -> tuple[Any, ...]:
+    return r["number"], r["state"], r["due_at"]
+
+
+def _lane(lane: Lane) -> tuple[Any, ...]:
+    return lane.number, lane.state, lane.due_at
+
+
+def _equal(what: str, rows: dict[Any, Any], log: dict[Any, Any]) -> None:
+    other = [(k, rows.get(k), log.get(k)) for k in rows.keys() | log.keys() if rows.get(k) != log.get(k)]
+    assert not other, f"{what}: {len(other)} rows are not the log, as (key, row, log) {other[:3]}"
+
+
+# ------------------------------------------------------------------ decisions
+def _answered(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
+    """Every question has an answer, the right one, and no second one."""
+    overruled = 0
+    reasons: Counter[str] = Counter()
+    for box in boxes:
+        assert not box.unasked, f"answered, and never asked: {box.unasked[0]}"
+        for key, question in box.questions.items():
+            answer = box.answers.get(key)
+            assert answer is not None, f"asked, and never answered: {key}"
+            e = answer.event
+            assert (e.answer, e.reason) in right(question, found.world), f"{key}: {e.answer} {e.reason}"
+            if e.answer == "postpone":
+                assert until_is_right(question, e), f"{key}: until {e.until}"
+            reasons[f"{e.answer}: {e.reason}"] += 1
+            overruled += _second_opinions(question, e, answer.others)
     return (
-        f"{sum(counts.values())} kills {counts}; {len(raised)} notices stored; {len(delivered)} forwarded, "
-        f"{len(delivered & said.read)} of them read too late; {commits} commits; "
-        f"{sum(ids.values()) - len(ids)} records repeated on the log; {twice} mails taken twice"
+        {"questions": sum(reasons.values())} | dict(sorted(reasons.items())) | {"second opinions overruled": overruled}
     )
 
 
-def _stored_once(site: Site, boxes: list[Record], said: Said) -> dict[Key, Record]:
-    """None lost, none twice in the store; its first NoticeRaised by notice."""
-    stored = Counter((r.notice_id, r.user_id) for r in site.rows(select(notices.c.notice_id, notices.c.user_id)))
-    assert max(stored.values()) == 1
-    assert said.direct | said.announced <= stored.keys(), "a direct notice is lost"
-    by_alert = site.rows(select(notices.c.user_id, notices.c.body).where(notices.c.alert == "each"))
-    for user in (said.inbox_user, said.mail_user):
-        titles = Counter(json.loads(r.body)["title"] for r in by_alert if r.user_id == user)
-        assert titles == Counter(said.titles), f"an alert's notice for {user} is lost or doubled"
-    assert len(stored) == len(said.direct | said.announced) + 2 * len(said.titles), "a notice that nobody sent"
-    first: dict[Key, Record] = {}
-    for record in boxes:
-        if isinstance(record.event, NoticeRaised):
-            before = first.setdefault((record.event.notice_id, record.event.user), record)
-            assert before.event
-            assert before.event.event_id == record.event.event_id, "raised by two events"
-    assert first.keys() == stored.keys(), "the rows are not the log"
-    return first
+def _second_opinions(question: Question, first: Decided, others: Iterable[Decided]) -> int:
+    """Repeats say the same; but under a throttle, after its rows were wiped, one may have looked at something else."""
+    other = [e for e in others if (e.event_id, e.answer, e.reason) != (first.event_id, first.answer, first.reason)]
+    assert not other or question.told.plan.get("throttle"), f"two decisions on one question: {first} {other[0]}"
+    return len(other)
 
 
-def _decided_once(boxes: Iterable[Record]) -> set[Key]:
-    """One decision for each question, and no second opinion in a repeat; what is to be delivered."""
-    answers: defaultdict[tuple[str, str, str], set[tuple[Any, ...]]] = defaultdict(set)
-    for event in (r.event for r in boxes if isinstance(r.event, Decided)):
-        answers[event.notice_id, event.user, event.step].add((event.number, event.event_id, event.answer))
-    assert all(len(found) == 1 for found in answers.values()), "two decisions for one notice, user and channel"
-    return {(n, u) for (n, u, _), found in answers.items() for _, _, answer in found if answer == "deliver"}
-
-
-def _by_the_log(boxes: list[Record], raised: dict[Key, Record], delivered: set[Key], said: Said) -> None:
-    """Read before the Due that delivers: never forwarded; read after it, or never: forwarded."""
-    marked: dict[Key, int] = {}
-    dues: dict[Key, int] = {}
-    for record in boxes:  # of one user all is on one partition, in order
-        event = record.event
-        if isinstance(event, NoticeMarked):
-            for notice in event.ids:
-                marked.setdefault((notice, event.user), record.offset)
-        elif isinstance(event, Due) and record.timestamp >= event.due_at:
-            key = (event.notice_id, event.user)
-            assert event.due_at == raised[key].timestamp + said.forward_after * 1000
-            dues.setdefault(key, record.offset)
-    assert marked.keys() == said.read
-    for key, offset in marked.items():
-        assert (key in delivered) == (dues.get(key, offset) < offset), "read and forwarded do not follow the log"
-    unread = {k for k in raised if k not in said.read and (k in said.direct or k[1] == said.mail_user)}
-    assert unread <= delivered, "not forwarded that should have been"
-    assert delivered <= unread | said.read, "forwarded that should not have been"
-
-
-def _mailed_once(site: Site, post: Post, deliveries: list[Record], delivered: Collection[Key], said: Said) -> int:
-    """One mail for each decision; how many were taken twice, which only a kill of the sender excuses."""
+# ------------------------------------------------------------------ deliveries
+def _delivered(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
+    """One delivery for each decision to deliver, and no other; recalled exactly where it was read, or over, after."""
     asked: dict[str, DeliveryRequested] = {}
-    for event in (r.event for r in deliveries if isinstance(r.event, DeliveryRequested)):
-        asked.setdefault(event.delivery_id, event)
-    assert sorted((e.notice_id, e.user) for e in asked.values()) == sorted(delivered)
-    sent_at: dict[str, int] = {}
-    for record in deliveries:
-        if isinstance(record.event, DeliverySent):
-            sent_at.setdefault(asked[record.event.delivery_id].message_id, record.timestamp)
-    user_of = {e.message_id: e.user for e in asked.values()}
-    assert len(user_of) == len(asked), "one Message-ID for two deliveries"
-    assert post.taken.keys() <= user_of.keys(), "a mail that nobody asked for"
-    assert all(post.to[m] == f"{user_of[m]}@example.test" for m in post.taken), "a mail to somebody else"
-    assert sent_at.keys() <= post.taken.keys(), "said to be sent, and never taken"
-    due = {e.message_id for e in asked.values() if (e.notice_id, e.user) not in said.read}
-    assert due <= sent_at.keys(), "an unread notice without its mail"
-    twice = {m: at for m, at in post.taken.items() if len(at) > 1}
-    for message, at in twice.items():
-        assert sent_at[message] >= int(at[-1] * 1000), "sent again although the log said that it was sent"
+    for _, e in events(found, DELIVERIES):
+        if isinstance(e, DeliveryRequested):
+            asked.setdefault(e.delivery_id, e)
+    by_decision = Counter(e.caused_by[0].event_id for e in asked.values())
+    decided = {a.event.event_id: a.event for box in boxes for a in box.answers.values() if a.event.answer == "deliver"}
+    twice = [i for i, n in by_decision.items() if n > 1]
+    assert not twice, f"{len(twice)} decisions were carried out twice"
+    missing = decided.keys() - by_decision.keys()
+    assert not missing, f"{len(missing)} not forwarded that should have been, as {decided[min(missing)]}"
+    extra = by_decision.keys() - decided.keys()
+    assert not extra, f"{len(extra)} forwarded that should not have been"
+    carried = {d: ids for box in boxes for d, ids in box.carried.items()}
+    for e in asked.values():
+        meant = decided[e.caused_by[0].event_id]
+        assert (e.user, e.notice_id, e.step) == (meant.user, meant.notice_id, meant.step), "delivered to somebody else"
+        if ids := carried.get(meant.event_id):
+            body = json.loads(e.body)
+            assert body["count"] == len(ids), "a digest has lost something"
+            assert set(body["notices"]) <= set(ids), "a digest names what it does not hold"
+    recalled = {e.delivery_id for _, e in events(found, DELIVERIES) if isinstance(e, DeliveryCancelled)}
+    sent = {e.delivery_id for _, e in events(found, DELIVERIES) if isinstance(e, DeliverySent)}
+    cancelled = {d for box in boxes for d in box.cancelled}
+    assert {asked[i].caused_by[0].event_id for i in recalled} <= cancelled, "recalled, though nobody had read it"
+    left = cancelled - {asked[i].caused_by[0].event_id for i in recalled | sent}  # what is sent needs no recall
+    assert not left, f"{len(left)} read or over while they waited to be sent, and not recalled"
+    rows = {r["delivery_id"] for r in found.rows["delivery_requests"]}
+    assert rows == asked.keys(), "the rows of deliveries are not the log"
+    return {"deliveries": len(asked), "of these recalled": len(recalled), "digests": len(carried)}
+
+
+def _mailed(found: Evidence) -> dict[str, int]:
+    """Each mail at most once, but for the two windows of the last hop; and never by nobody's wish."""
+    asked = {e.delivery_id: e for _, e in events(found, DELIVERIES) if isinstance(e, DeliveryRequested)}
+    by_message = {e.message_id: e for e in asked.values()}
+    assert len(by_message) == len(asked), "one Message-ID for two deliveries"
+    assert found.taken.keys() <= by_message.keys(), "a mail that nobody asked for"
+    for message in found.taken:
+        assert found.sent_to[message] == json.loads(by_message[message].body)["address"], "a mail to somebody else"
+    sent: dict[str, int] = {}
+    ends = {"sent": 0, "cancelled": 0}
+    for record, e in events(found, DELIVERIES):
+        assert not isinstance(e, DeliveryFailed), f"given up: {e}"
+        if isinstance(e, DeliverySent):
+            sent.setdefault(asked[e.delivery_id].message_id, record.timestamp)
+    assert sent.keys() <= found.taken.keys(), "said to be sent, and never taken"
+    for r in found.rows["delivery_results"]:
+        assert r["outcome"] in ends, f"a delivery has no end: {r}"
+        ends[r["outcome"]] += 1
+        message = asked[r["delivery_id"]].message_id
+        assert (r["outcome"] == "sent") == (message in sent), "the rows say other than the log what was sent"
+    assert len(found.rows["delivery_results"]) == len(asked), "a delivery has no end"
+    killed = frozen = 0
+    for message, at in found.taken.items():
         for one, next_one in pairwise(at):
-            between = any(one - ACCEPTED_LATE_S <= k <= next_one for k in site.roles["sender"].kills)
-            assert between, f"{message} taken at {at}, without a kill of the sender in between"
-    return len(twice)
+            if any(one - SLACK_S <= k <= next_one for k in found.sender_kills):
+                killed += 1
+                continue
+            assert any(b <= next_one and e + SLACK_S >= one for b, e in found.sender_freezes), (
+                f"{message} taken at {at}, and no sender was killed or frozen in between"
+            )
+            frozen += 1
+        assert len(at) == 1 or message not in sent or sent[message] >= int((at[-1] - SLACK_S) * 1000), (
+            "sent again although the log said that it was sent"
+        )
+    return {
+        "mails": len(found.taken),
+        "mails doubled by a kill (window 1)": killed,
+        "mails doubled by a freeze (window 2)": frozen,
+        "recalled in time": ends["cancelled"],
+    }
+
+
+# ------------------------------------------------------------------ dead letters
+def _nothing_dropped(found: Evidence) -> dict[str, int]:
+    """Exactly what nobody could take is a dead letter, once in the rows."""
+    poison = {
+        (*spot, item.offset)
+        for spot, items in found.log.items()
+        if spot.topic in found.folded and spot.topic != DEAD_LETTERS
+        for item in items
+        if isinstance(item, Broken)
+        or (isinstance(item, Record) and isinstance(item.event, TokenRevoked) and spot.topic != CONTROLS)
+    }
+    letters = [
+        i for s, items in found.log.items() if s.topic == DEAD_LETTERS for i in items if isinstance(i, DeadLetter)
+    ]
+    told = {(d.source_topic, d.source_partition, d.source_offset) for d in letters if d.source_topic in found.folded}
+    about_log = {t for t in told if t[0] != DEAD_LETTERS}
+    assert about_log == poison, f"dropped in silence, or refused for nothing: {list(about_log ^ poison)[:3]}"
+    rows = Counter((r["topic"], r["partition"], r["offset"]) for r in found.rows["dead_letters"])
+    assert rows.keys() >= about_log, "the rows lack a dead letter"
+    assert max(rows.values(), default=1) == 1, "a dead letter stands twice"
+    return {"poison records, all dead letters": len(poison)}
