@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tests.chaos.fold import Question, wish_of
+from tests.chaos.told import Question, wish_of
 from topics.durations import milliseconds
 from topics.events import Decided
 
-LAX = False
 Verdict = tuple[str, str]  # answer, reason
 
 
@@ -64,7 +63,7 @@ def _collected(question: Question, own_digest: object) -> list[Verdict]:
     held: Verdict = ("postpone", "throttle")
     per_ms = milliseconds(throttle["per"])
     full = sum(t > question.at - per_ms for t in question.recently) >= throttle["max"]
-    return [held] if full and not LAX else [free, held]  # what is in flight counts too: held before it is full
+    return [held] if full else [free, held]  # what is in flight counts too: held before it is full
 
 
 def until_is_right(question: Question, decided: Decided) -> bool:

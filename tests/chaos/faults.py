@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from projections.sql.store import is_away, wipe
-from tests.chaos.roles import ROOT
+from tests.chaos.roles import ROOT, Role
 from tests.chaos.shape import Shape
 from tests.chaos.site import Site
 
@@ -70,24 +70,25 @@ class Faults:
 
     # ------------------------------------------------------------------ processes
     async def _kills(self) -> None:
-        dice = self._dice["_kills"]
-        running = [r for r in self._site.roles.values() if r.wanted and not r.frozen]
-        fewest = min(len(r.kills) for r in running)  # in rounds: who is killed at each start is seldom killed at work
-        role = dice.choice([r for r in running if len(r.kills) == fewest])
+        role = self._next(self._dice["_kills"], lambda r: len(r.kills))
         async with self._site.supervised:
             await asyncio.to_thread(role.kill)
         self.seen[f"kill -9 of a {role.command[0]}"] += 1
 
     async def _freezes(self) -> None:
         dice = self._dice["_freezes"]
-        running = [r for r in self._site.roles.values() if r.wanted and not r.frozen]
-        fewest = min(len(r.freezes) for r in running)
-        role = dice.choice([r for r in running if len(r.freezes) == fewest])
+        role = self._next(dice, lambda r: self.seen[f"freeze of a {r.command[0]}"])
         process, since = role.freeze(), time.time()
         if process is not None:
             await asyncio.sleep(dice.uniform(*self._shape.freeze_s))
             role.thaw(process, since)
             self.seen[f"freeze of a {role.command[0]}"] += 1
+
+    def _next(self, dice: random.Random, times: Callable[[Role], int]) -> Role:
+        """One of those that had it least: who is killed at each start is seldom killed at work."""
+        running = [r for r in self._site.roles.values() if r.wanted and not r.frozen]
+        fewest = min(map(times, running))
+        return dice.choice([r for r in running if times(r) == fewest])
 
     async def _members(self) -> None:
         """One of the two workers leaves in order, and joins again with a clock that is wrong, or right once more."""

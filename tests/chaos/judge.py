@@ -7,64 +7,31 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
-from tests.chaos.answers import World, right, until_is_right
-from tests.chaos.fold import Lane, Partition, Question, Told
-from tests.chaos.requests import Key, wanted
+from tests.chaos.answers import right, until_is_right
+from tests.chaos.evidence import Evidence, events
+from tests.chaos.fold import Partition
+from tests.chaos.mails import mailed
+from tests.chaos.requests import wanted
+from tests.chaos.told import Key, Lane, Question, Told
 from topics.catalogue import CONTROLS, DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES
 from topics.dead_letters import DeadLetter
 from topics.events import (
     Decided,
     DeliveryCancelled,
-    DeliveryFailed,
     DeliveryRequested,
     DeliverySent,
     Due,
-    Event,
     NoticeMarked,
     NoticeRaised,
     Record,
     TokenRevoked,
 )
-from topics.fetch import Broken, Item, Spot
+from topics.fetch import Broken
 
-SLACK_S = 0.5  # a killed sender's last words may still lie in a socket when the server accepts them
 NEAR_MS = 1_000
-Span = tuple[float, float]
-
-
-@dataclass(slots=True)
-class Said:
-    """What was accepted: direct notices by (user, id), the alert's by (user, title); titles that are over; marks."""
-
-    direct: set[Key] = field(default_factory=set)
-    alert: set[Key] = field(default_factory=set)
-    over: set[str] = field(default_factory=set)
-    marks: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Evidence:
-    """All that is left after a run. `rows`: of each table its rows as dicts. `taken`: Message-ID to the times at which
-    the mail server took it, `sent_to` to whom. `sender_kills` and `sender_freezes`: when.
-    """
-
-    log: dict[Spot, list[Item]]
-    rows: dict[str, list[dict[str, Any]]]
-    folded: set[str]
-    taken: dict[str, list[float]]
-    sent_to: dict[str, str]
-    sender_kills: list[float]
-    sender_freezes: list[Span]
-    said: Said
-    world: World
-
-
-TABLES = ("notices", "steps", "tallies", "delivery_requests", "delivery_results", "dead_letters", "outbox")
 
 
 def judge(found: Evidence) -> dict[str, int]:
@@ -74,20 +41,11 @@ def judge(found: Evidence) -> dict[str, int]:
     _rows_are_the_log(found, boxes)
     counts |= _answered(found, boxes)
     counts |= _delivered(found, boxes)
-    counts |= _mailed(found)
+    counts |= mailed(found)
     counts |= _nothing_dropped(found)
     races = Counter(first for box in boxes for first, apart in box.races.values() if apart <= NEAR_MS)
     counts |= {"races won by the reader": races["reader"], "races won by the Due": races["due"]}
     return counts
-
-
-def events(found: Evidence, topic: str) -> Iterator[tuple[Record, Event]]:
-    """What stands on a topic, partition by partition."""
-    for spot, items in found.log.items():
-        if spot.topic == topic:
-            for item in items:
-                if isinstance(item, Record) and item.event is not None:
-                    yield item, item.event
 
 
 # ------------------------------------------------------------------ notices
@@ -224,48 +182,6 @@ def _delivered(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
     rows = {r["delivery_id"] for r in found.rows["delivery_requests"]}
     assert rows == asked.keys(), "the rows of deliveries are not the log"
     return {"deliveries": len(asked), "of these recalled": len(recalled), "digests": len(carried)}
-
-
-def _mailed(found: Evidence) -> dict[str, int]:
-    """Each mail at most once, but for the two windows of the last hop; and never by nobody's wish."""
-    asked = {e.delivery_id: e for _, e in events(found, DELIVERIES) if isinstance(e, DeliveryRequested)}
-    by_message = {e.message_id: e for e in asked.values()}
-    assert len(by_message) == len(asked), "one Message-ID for two deliveries"
-    assert found.taken.keys() <= by_message.keys(), "a mail that nobody asked for"
-    for message in found.taken:
-        assert found.sent_to[message] == json.loads(by_message[message].body)["address"], "a mail to somebody else"
-    sent: dict[str, int] = {}
-    ends = {"sent": 0, "cancelled": 0}
-    for record, e in events(found, DELIVERIES):
-        assert not isinstance(e, DeliveryFailed), f"given up: {e}"
-        if isinstance(e, DeliverySent):
-            sent.setdefault(asked[e.delivery_id].message_id, record.timestamp)
-    assert sent.keys() <= found.taken.keys(), "said to be sent, and never taken"
-    for r in found.rows["delivery_results"]:
-        assert r["outcome"] in ends, f"a delivery has no end: {r}"
-        ends[r["outcome"]] += 1
-        message = asked[r["delivery_id"]].message_id
-        assert (r["outcome"] == "sent") == (message in sent), "the rows say other than the log what was sent"
-    assert len(found.rows["delivery_results"]) == len(asked), "a delivery has no end"
-    killed = frozen = 0
-    for message, at in found.taken.items():
-        for one, next_one in pairwise(at):
-            if any(one - SLACK_S <= k <= next_one for k in found.sender_kills):
-                killed += 1
-                continue
-            assert any(b <= next_one and e + SLACK_S >= one for b, e in found.sender_freezes), (
-                f"{message} taken at {at}, and no sender was killed or frozen in between"
-            )
-            frozen += 1
-        assert len(at) == 1 or message not in sent or sent[message] >= int((at[-1] - SLACK_S) * 1000), (
-            "sent again although the log said that it was sent"
-        )
-    return {
-        "mails": len(found.taken),
-        "mails doubled by a kill (window 1)": killed,
-        "mails doubled by a freeze (window 2)": frozen,
-        "recalled in time": ends["cancelled"],
-    }
 
 
 # ------------------------------------------------------------------ dead letters

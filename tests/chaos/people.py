@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select
 
 from projections.sql.schema import alert_configs, silences
-from tests.chaos.judge import Said
+from tests.chaos.evidence import Said
 from tests.chaos.shape import Shape
 from tests.chaos.site import Site
 from topics.catalogue import COMMANDS, CONTROLS, NOTICES

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.answers import World
-from tests.chaos.judge import Evidence, Said
+from tests.chaos.evidence import Evidence, Said
 from topics.catalogue import DELIVERIES, NOTICE_REQUESTS, NOTICES
 from topics.codec import decode
 from topics.dead_letters import DeadLetter

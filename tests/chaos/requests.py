@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from tests.chaos.told import Key
 from topics.events import AlertCommitted, AlertStarted, Effect, NoticeRequested, NoticeResolved, Record
 from topics.fetch import Item
 from topics.ids import direct_notice_id
 
-Key = tuple[str, str]  # a user and a notice
 Open = dict[tuple[str, str], list[Key]]
 
 

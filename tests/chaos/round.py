@@ -18,8 +18,9 @@ from projections.sql.schema import metadata, notices
 from tests.chaos import strangers
 from tests.chaos.answers import World
 from tests.chaos.databases import Database, Lite, Postgres
+from tests.chaos.evidence import TABLES, Evidence, Said
 from tests.chaos.faults import Faults
-from tests.chaos.judge import TABLES, Evidence, Said, judge
+from tests.chaos.judge import judge
 from tests.chaos.people import HUSHED, QUIET, People
 from tests.chaos.shape import Shape
 from tests.chaos.site import Site, running

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.evidence import Evidence
 from tests.chaos.fold import Partition
-from tests.chaos.judge import Evidence, judge
+from tests.chaos.judge import judge
 from tests.chaos.recording import load
 from topics.catalogue import DEAD_LETTERS, DELIVERIES, NOTICES
 from topics.events import Decided, DeliveryRequested, Due, Event, NoticeEnded, NoticeMarked, NoticeRaised, Record
