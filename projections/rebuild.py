@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 LITTLE = 2_000  # offsets that may be left when the live rows are stopped: about a tenth of a second
 TRIES = 10
 ANSWER_S = 20.0
-PIECE = 4096  # of each partition nothing but the first record is wanted
 
 
 class CannotRebuild(RuntimeError):
@@ -100,7 +99,7 @@ class _Rebuild:
         """Fold the log as it stands, and what came meanwhile, until only a little is missing. NotApart."""
         self._refold.rows_of = self._shadow.begin()
         self._shadow.keep_crashes()
-        epochs, starts = await opened(self._cluster, self._catalogue, self._spots)
+        epochs, starts = await opened(self._reader, self._spots)
         self._refold.begin(epochs, starts_of(self._catalogue, self._spots, starts))
         if in_shares:
             await self._read_in_shares(await self._until())
@@ -188,10 +187,10 @@ class _Rebuild:
         self._tell(Progress(topic, self.done, self._total))
 
 
-async def opened(cluster: Cluster, catalogue: Catalogue, spots: list[Spot]) -> tuple[dict[Spot, str], dict[Spot, int]]:
+async def opened(reader: LogReader, spots: list[Spot]) -> tuple[dict[Spot, str], dict[Spot, int]]:
     """The epoch and the first offset of each partition. CannotRebuild where the log is not there."""
     try:
-        async with asyncio.timeout(ANSWER_S), reading(cluster, catalogue, piece=PIECE) as reader:
+        async with asyncio.timeout(ANSWER_S):
             empty = [s for s, end in (await reader.ends(spots)).items() if end == 0]
             if empty:
                 raise CannotRebuild(f"{empty[0].topic} is not opened: run `tidings topics apply`")

@@ -94,7 +94,7 @@ async def _verify(
     found: list[Difference] = []
     async with reading(cluster, catalogue) as reader:
         spots = reader.spots(folded_topics(catalogue))
-        epochs, starts = await opened(cluster, catalogue, spots)
+        epochs, starts = await opened(reader, spots)
         ends = await reader.ends(spots)
         found += _of_this_log({s: k for s, k in known.items() if s in ends}, epochs, ends)
         marks = _Marks({s: {o: e for o, e, at in m if at} for s, (_, _, m) in known.items()}, found, {})

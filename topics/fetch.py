@@ -199,9 +199,9 @@ class LogReader:
 
 
 @asynccontextmanager
-async def reading(cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> AsyncIterator[LogReader]:
+async def reading(cluster: Cluster, catalogue: Catalogue) -> AsyncIterator[LogReader]:
     """A reader for a while."""
-    reader = LogReader(cluster, catalogue, piece)
+    reader = LogReader(cluster, catalogue)
     try:
         await reader.start()
         yield reader
