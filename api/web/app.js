@@ -9,6 +9,7 @@ import { createInbox } from "./inbox.js";
 import { createInboxView } from "./inbox-view.js";
 import { createMail } from "./mail.js";
 import { problemView } from "./problem-view.js";
+import { createSilences } from "./silences.js";
 import { createToasts } from "./toasts.js";
 
 const byId = (id) => document.getElementById(id);
@@ -69,7 +70,8 @@ function start(me) {
   const inbox = createInbox({ connection, fetchPage });
   byId("bell").prepend(icon("bell"));
   byId("inbox").querySelector(".close").append(icon("close"));
-  createInboxView({ inbox, toasts, bell: byId("bell"), panel: byId("inbox") });
+  const silences = createSilences({ call, place: byId("inbox").querySelector(".silences"), toasts, user: me.user });
+  createInboxView({ inbox, toasts, silences, bell: byId("bell"), panel: byId("inbox") });
   const entities = createEntities({ connection, view: byId("entities") });
   const configs = createConfigs({ call, view: byId("configs"), toasts, me: () => me });
   const mail = createMail({ call, view: byId("mail"), tab: byId("tab-mail") });

@@ -11,7 +11,7 @@ const EMPTY = {
   archived: ["Nothing archived", "Archive a notice to keep it out of the way; it stays here."],
 };
 
-export function createInboxView({ inbox, toasts, bell, panel }) {
+export function createInboxView({ inbox, toasts, silences, bell, panel }) {
   const badge = bell.querySelector(".badge"), feed = panel.querySelector("[role=feed]"), news = panel.querySelector(".news");
   const olderButton = panel.querySelector(".older"), empty = panel.querySelector(".empty"), fault = panel.querySelector(".fault");
   const scroller = panel.querySelector(".scroller"), markAll = panel.querySelector(".mark-all");
@@ -32,6 +32,7 @@ export function createInboxView({ inbox, toasts, bell, panel }) {
       offerUndo("Archived", rows.get(id).notice.title, () => inbox.unarchive(id));
     },
     unarchive(id) { refocus(id); inbox.unarchive(id); },
+    muting: (alert) => silences.buttons(alert),
   };
   function refocus(id) { // the row goes away: its focus moves to the next one instead of being lost
     const row = rows.get(id).element;
@@ -46,6 +47,7 @@ export function createInboxView({ inbox, toasts, bell, panel }) {
     panel.hidden = false;
     bell.setAttribute("aria-expanded", "true");
     toasts.clear();
+    silences.look();
     release();
     scroller.scrollTop = 0;
     panel.focus({ preventScroll: true });

@@ -6,13 +6,15 @@ import { clock, retime, time, until } from "./times.js";
 
 const SEVERITIES = { info: "Info", warning: "Warning", error: "Error", critical: "Critical" };
 const CHANNELS = { email: "e-mail", sms: "SMS" };
-const REASONS = { ended: "it is over", opt_out: "opted out", no_address: "no address known" };
+const REASONS = { ended: "it is over", opt_out: "opted out", no_address: "no address known", quiet_hours: "quiet hours", not_told: "nothing was sent before",
+  digest: "collected", throttle: "collected: too many at once", delay: "as you wish" };
+const WHATS = { repeat: " again", resolved: " that it is over" };
 const FAILED = ["failed", "rejected", "bounced"], UNDER_WAY = ["asked", "deliver", "requested", "queued", "sending", "retried"];
 
 /** What became of one forward, in words: "e-mail in 30 s", "e-mail sent", "e-mail not sent: read". */
 export function forwardText(forward) {
-  const { channel, due_at, outcome, reason } = forward;
-  const name = CHANNELS[channel] ?? channel, why = REASONS[reason] ?? reason?.replaceAll("_", " ");
+  const { what, channel, due_at, outcome, reason } = forward;
+  const name = (CHANNELS[channel] ?? channel) + (WHATS[what] ?? ""), why = REASONS[reason] ?? reason?.replaceAll("_", " ");
   if (waits(forward)) return `${name} ${(due_at && until(due_at)) || "due now"}${why ? ` (${why})` : ""}`;
   if (outcome === "sent") return `${name} sent`;
   if (outcome === "delivered") return `${name} forwarded`; // decided and handed on; the sender's word is "sent"
@@ -23,7 +25,7 @@ export function forwardText(forward) {
 
 const pretty = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
 
-/** actions: {open(id), toggleRead(id), archive(id), unarchive(id)} → {element, update(notice, position), tick(), expand(on)} */
+/** actions: {open(id), toggleRead(id), archive(id), unarchive(id), muting(alert) → element} → {element, update(notice, position), tick(), expand(on)} */
 export function noticeRow(first, actions) {
   const { id } = first;
   let notice = first, expanded = false, drawn = null;
@@ -56,6 +58,7 @@ export function noticeRow(first, actions) {
     const link = notice.link && safeLink(notice.link), facts = [["Alert", notice.alert], ["Config", notice.config],
       ["Entity", notice.entity && `${notice.entity.type} ${notice.entity.id}`], ["Key", notice.key], ["Metric", notice.metric], ["Data", notice.data]];
     details.replaceChildren(
+      ...(notice.alert ? [actions.muting(notice.alert)] : []),
       ...(link ? [h("p", {}, h("a", { href: link, target: "_blank", rel: "noopener noreferrer", text: "Open what this is about" }))] : []),
       h("dl", {}, ...facts.filter(([, v]) => v !== null && v !== undefined && v !== "" && pretty(v) !== "{}").flatMap(([name, v]) =>
         [h("dt", { text: name }), h("dd", {}, typeof v === "string" ? v : h("pre", { text: pretty(v) }))])),

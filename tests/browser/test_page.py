@@ -167,3 +167,21 @@ def test_the_button_provokes_an_alert(screens: Screens) -> None:
     page.locator("#bell").click()
     open_ones = page.locator("article.notice:not(.is-ended)", has_text=f"cpu of {host_id()} is")
     expect(open_ones).to_have_count(1, timeout=LATER_MS)
+
+
+def test_an_alert_is_muted_for_an_hour_and_heard_again(screens: Screens) -> None:
+    page = screens.signed_in()
+    page.locator("#stress").click()
+    page.locator("#bell").click()
+    about = row(page, f"cpu of {host_id()} is").first
+    expect(about).to_be_visible(timeout=LATER_MS)
+    about.locator("h3").click()
+    about.get_by_role("button", name="1 hour").click()
+    muted = page.locator("#inbox .silences li")
+    expect(muted).to_have_count(1)
+    expect(muted).to_contain_text("No messages about “overuse” until")
+    other = screens.signed_in()
+    other.locator("#bell").click()
+    expect(other.locator("#inbox .silences li")).to_have_count(1)
+    muted.get_by_role("button", name="End the silence about “overuse”").click()
+    expect(page.locator("#inbox .silences")).to_be_hidden()
