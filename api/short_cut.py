@@ -86,7 +86,7 @@ def _kind(named: dict[bytes, bytes]) -> str:
 
 def _write(cycle: RequestResponseCycle, status: int, headers: bytes, body: bytes) -> None:
     """As the cycle's own `send` would, in one piece."""
-    if cycle.disconnected:
+    if cycle.disconnected or cycle.transport.is_closing():
         return
     cycle.response_started = cycle.response_complete = True
     default = b"".join(name + b": " + value + b"\r\n" for name, value in cycle.default_headers)

@@ -117,6 +117,7 @@ class GatewaySettings(_Role):
     database: SecretStr
     host: str = "127.0.0.1"
     port: Port = 8080
+    reuse_port: bool = False  # other gateways on this machine listen there too
     secret: SecretStr | None = None
     jwks: Path | None = None
     forward_after: Duration = timedelta(minutes=5)

@@ -11,6 +11,7 @@ import pytest
 
 from api import http_protocol, intake
 from api.intake import Intake
+from api.server import Server
 from api.short_cut import ShortCut
 from api.tokens import LEEWAY_S, Tokens, sign
 from tests.integration.gateway_world import SECRET, Door, Site
@@ -227,3 +228,27 @@ async def test_line_ends_alone_hold_no_connection_open(site: Site, monkeypatch: 
         line.writer.write(b"\r\n")
         async with asyncio.timeout(10):
             assert await line.reader.read() == b""
+
+
+async def test_gateways_that_share_a_port_are_both_given_connections(site: Site) -> None:
+    async with (
+        site.gateway(reuse_port=True) as one,
+        site.gateway(reuse_port=True, port=one.server.port) as other,
+        one.socket() as watcher,
+    ):
+        await watcher.ask(subscribe={"channel": "inbox"})
+        sent, doors = set(), {one.server, other.server}
+        async with asyncio.timeout(30):
+            while doors:
+                async with wire(one) as line:
+                    sent |= {(await line.post())[2]["ids"]["u1"] for _ in range(2)}  # type: ignore[index]
+                doors = {d for d in doors if not accepted(d)}
+        told = {(await watcher.push())["event"]["notice"]["id"] for _ in sent}
+        assert sent <= told | {(await watcher.push())["event"]["notice"]["id"] for _ in range(len(sent) // 2)}
+
+
+def accepted(server: Server) -> float:
+    """How many POSTs a gateway has answered with 202."""
+    labels = {"method": "POST", "status": "202"}
+    found = server.gateway.metrics.registry.get_sample_value("tidings_gateway_request_seconds_count", labels)
+    return found or 0.0

@@ -36,6 +36,7 @@ def room_settings(settings: GatewaySettings) -> RoomSettings:
         database=settings.database.get_secret_value(),
         host=settings.host,
         port=settings.port,
+        reuse_port=settings.reuse_port,
         metrics_port=settings.metrics_port,
         secret=settings.secret.get_secret_value() if settings.secret else None,
         jwks=settings.jwks,
