@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from projections.sql import positions
+from projections.sql.commands import forget_commands
 from projections.sql.commit import name_of
 from projections.sql.store import Store, wipe
-from topics.catalogue import Catalogue
+from topics.catalogue import NOTICES, Catalogue
 from topics.fetch import LogReader, Spot
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,12 @@ def rebuild(store: Store, why: str) -> None:
 
 
 def thin(store: Store, spots: Iterable[Spot]) -> None:
-    """Forget marks that are no longer needed."""
+    """Forget what of the trail, and which commands, are no longer needed; a bounded part of them at a time."""
     with store.writing() as tx:
         for spot in spots:
             positions.thin(tx, spot, int(time.time() * 1000))
+            if spot.topic == NOTICES:
+                forget_commands(tx, spot)
 
 
 def _trails(store: Store) -> dict[Spot, tuple[str, int, list[tuple[int, str, int]]]]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 
 from projections.forwarding import due_id
 from projections.sql.waits import Wait, due, next_due
 from streams.folding import Folding
 from topics.catalogue import NOTICES
+from topics.codec import encode
 from topics.events import Due
 from topics.produce import Placed, Producer, now_us
 
@@ -21,9 +23,10 @@ AT_MOST_EVERY_S = 0.02
 AT_LEAST_EVERY_S = 1.0  # a clock may be set meanwhile
 REPEAT_AFTER_S = 30.0
 BATCH = 2_000
+TOGETHER = 500
 AHEAD = 20_000  # said, and not folded yet: no more than these are said before the fold has caught up
 
-Name = tuple[str, str, str, str, int, int]
+Name = tuple[str, str, str, str, int, int]  # user, notice, what, step, number, due_at
 
 
 class Clock:
@@ -66,17 +69,23 @@ class Clock:
 
         waits, following = await folding.in_db(read)
         new = [w for w in waits if _name(w) not in self._said_at]
-        for wait in new:
-            await self._say(wait, now)
+        for first in range(0, len(new), TOGETHER):
+            await self._say(new[first : first + TOGETHER], now)
         if len(new) >= BATCH:
             return 0
         left_ms = following - self._now_ms() if following is not None else AT_LEAST_EVERY_S * 1000
         return min(max(AT_MOST_EVERY_S, left_ms / 1000), AT_LEAST_EVERY_S)
 
-    async def _say(self, wait: Wait, now: float) -> None:
-        step, name = wait.step, _name(wait)
-        self._said_at[name] = now
-        event = Due(
+    async def _say(self, waits: list[Wait], now: float) -> None:
+        names, sent_at = [_name(w) for w in waits], time.time() * 1000
+        self._said_at.update(dict.fromkeys(names, now))
+        records = [(w.user, encode(self._due(w))) for w in waits]
+        for numbers, future in await self._producer.enqueue_all(NOTICES, records):
+            future.add_done_callback(partial(self._placed, [names[n] for n in numbers], sent_at))
+
+    def _due(self, wait: Wait) -> Due:
+        step = wait.step
+        return Due(
             event_id=due_id(wait.user, wait.notice_id, step),
             producer=self._producer.name,
             occurred_at=now_us(),
@@ -87,19 +96,17 @@ class Clock:
             number=step.number,
             due_at=step.due_at,
         )
-        sent_at = time.time() * 1000
-        future = await self._producer.enqueue(NOTICES, wait.user, event)
-        future.add_done_callback(lambda f: self._placed(name, step.due_at, sent_at, f))
 
-    def _placed(self, name: Name, due_at: int, sent_at: float, future: asyncio.Future[Placed]) -> None:
-        if future.cancelled() or future.exception() is not None:
+    def _placed(self, names: list[Name], sent_at: float, future: asyncio.Future[Placed]) -> None:
+        again = names
+        if not future.cancelled() and future.exception() is None:
+            logged_at = future.result().timestamp
+            self.heard(logged_at, sent_at)
+            again = [n for n in names if logged_at < n[-1]]  # before its time, so it is ignored
+            if again:
+                self._wake.set()
+        for name in again:
             self._said_at.pop(name, None)
-            return
-        logged_at = future.result().timestamp
-        self.heard(logged_at, sent_at)
-        if logged_at < due_at:  # before its time, so it is ignored: again, now by the broker's clock
-            self._said_at.pop(name, None)
-            self._wake.set()
 
     def _now_ms(self) -> float:
         return time.time() * 1000 + self._ahead_ms

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from functools import partial
 
 from projections.sql import outbox
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 BATCH = 500
 REPEAT_AFTER_S = 30.0
 LOOK_EVERY_S = 5.0
+LARGE = 64 * 1024  # bytes: such a row goes by itself, so that a broker that takes no larger one refuses it alone
 START = (-1, -1)
 
 
@@ -94,23 +96,35 @@ class Relay:
                 return outbox.lane(tx, spot, after, BATCH)
 
         rows = await folding.in_db(read)
+        together: defaultdict[str, list[Waiting]] = defaultdict(list)
         for row in rows:
-            future = await self._producer.enqueue_bytes(row.topic, row.key, row.value, list(row.headers) or None)
-            future.add_done_callback(partial(self._answered, spot, row))
-            self._cursor[spot] = (row.source_offset, row.position)
+            if row.headers or row.key is None or len(row.value) > LARGE:
+                for topic in [t for t in together if t == row.topic]:  # nothing overtakes anything
+                    await self._send_all(spot, topic, together.pop(topic))
+                future = await self._producer.enqueue_bytes(row.topic, row.key, row.value, list(row.headers) or None)
+                future.add_done_callback(partial(self._answered, spot, row))
+            else:
+                together[row.topic].append(row)
+        for topic, those in together.items():
+            await self._send_all(spot, topic, those)
         if rows:
+            self._cursor[spot] = (rows[-1].source_offset, rows[-1].position)
             self._sent_at[spot] = time.monotonic()
         if len(rows) == BATCH:
             self.wake(spot)
 
-    def _answered(self, spot: Spot, row: Waiting, future: asyncio.Future[Placed]) -> None:
+    async def _send_all(self, spot: Spot, topic: str, rows: list[Waiting]) -> None:
+        for numbers, future in await self._producer.enqueue_all(topic, [(r.key or "", r.value) for r in rows]):
+            future.add_done_callback(partial(self._answered, spot, rows[numbers[0]] if len(numbers) == 1 else None))
+
+    def _answered(self, spot: Spot, row: Waiting | None, future: asyncio.Future[Placed]) -> None:
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
             return
-        log.warning("a send failed lane=%s/%d topic=%s error=%s", spot.topic, spot.partition, row.topic, error)
-        if isinstance(error, NotOnTheLog) and error.final:
+        log.warning("a send failed lane=%s/%d error=%s", spot.topic, spot.partition, error)
+        if row is not None and isinstance(error, NotOnTheLog) and error.final:
             self._refused.append((spot, row, str(error)))
             self._wake.set()
         asyncio.get_running_loop().call_later(0.5, self._go_back, spot, START)

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import encode
 from topics.events import Event, SchemaPublished
 from topics.ids import derived_id
+from topics.partition import partition_of
 from topics.schemas import newest_schemas
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Producer:
     def __init__(self, cluster: Cluster, catalogue: Catalogue, role: str) -> None:
         self.name = f"{role}@{socket.gethostname()}:{os.getpid()}"
         self._cluster, self._catalogue = cluster, catalogue
+        self._topics = catalogue.topics()
         self._kafka: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
 
@@ -147,6 +150,26 @@ class Producer:
             return taken, done
         sent.add_done_callback(self._finishing(kafka, topic, done))
         return taken, done
+
+    async def enqueue_all(
+        self, topic: str, records: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[list[int], asyncio.Future[Placed]]]:
+        """Put (key, value) pairs on a topic in as few batches as they take, those of one key in their order.
+
+        Of each batch the numbers of its records, and the place of the first.
+        """
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for number, (key, _) in enumerate(records):
+            groups[partition_of(key, self._topics[topic].partitions)].append(number)
+        sent = []
+        for partition, numbers in groups.items():
+            left = numbers
+            while left:
+                group = [(records[n][0].encode(), records[n][1]) for n in left]
+                taken, future = await self.enqueue_group(topic, partition, group)
+                sent.append((left[:taken], future))
+                left = left[taken:]
+        return sent
 
     def _finishing(
         self, kafka: AIOKafkaProducer, topic: str, done: asyncio.Future[Placed]

@@ -265,18 +265,20 @@ async def test_a_schema_that_nobody_knows_yet_is_waited_for_while_the_rest_goes_
         await until_ready(1)
         await site.say_bytes(VM, "v1", write("v1"))
         await until_ready(0)
-        behind = [await site.producer.enqueue(VM, "v1", entity("v1")) for _ in range(12_000)]  # more than any buffer
-        await asyncio.gather(*behind)
+        others = [f"w{i}" for i in range(20_000)]  # more than any buffer
+        await asyncio.gather(*[await site.producer.enqueue(VM, i, entity(i)) for i in others])
         await site.say(VM, "v1", entity("v1", b'{"newer":true}'))
         await site.say(NOTICES, "ann", raised("ann"))
         await delivered(site, "ann")
-        assert not site.rows(select(entities))
+        first = select(entities.c.body).where(entities.c.entity_id == "v1")
+        assert not site.rows(first)
         name = schema.fingerprint.hex()
         published = SchemaPublished(**by_test(), fingerprint=name, schema=schema.text)
         await site.say(SCHEMAS, name, published)
-        await site.until(select(entities.c.body), lambda r: [e.body for e in r] == ['{"newer":true}'])
+        await site.until(first, lambda r: [e.body for e in r] == ['{"newer":true}'])
         await until_ready(1)
         await site.settled()
+        assert {e.entity_id for e in site.rows(select(entities.c.entity_id))} == {"v1", *others}
         assert not site.rows(select(dead_letters).where(dead_letters.c.topic == VM))
 
 

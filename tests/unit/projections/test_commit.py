@@ -1,6 +1,7 @@
 """One transaction a batch: the fence, the dead letters, the chunks of a large request, the crash count."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 from sqlalchemy import func, select
 
 import projections.sql.commit as module
+from projections.outgoing import Outgoing
 from projections.sql import positions
 from projections.sql.commit import Bug, OtherRows, commit, note_crash
+from projections.sql.fan_out import FanOutFold
 from projections.sql.fold import Decider
 from projections.sql.folds import fold_of
 from projections.sql.notices import NoticesFold
-from projections.sql.schema import dead_letters, notices, outbox, steps
+from projections.sql.schema import conditions, dead_letters, notices, outbox, steps
 from projections.sql.store import Store, wipe
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
 from topics.codec import decode, encode
@@ -54,6 +57,13 @@ def raised(notice: str = "n1", after: int = 50) -> NoticeRaised:
         event_id=f"raised {notice}", producer="", occurred_at=0, notice_id=notice, user="ann", inbox=True,
         kind="direct", alert=None, config_id=None, key=None, entity_type=None, entity_id=None, severity="info",
         lanes=(Lane("email", "email", "address", "a@example.test", after),), forward="", body=b'{"title":"t"}',
+    )  # fmt: skip
+
+
+def requested(users: tuple[str, ...], key: str = "k") -> NoticeRequested:
+    return NoticeRequested(
+        event_id=f"r {key}", producer="", occurred_at=0, subject="shop", key=key, request_key=f"r {key}", users=users,
+        lanes=(), forward="", severity="info", entity_type=None, entity_id=None, body=b"{}",
     )  # fmt: skip
 
 
@@ -146,11 +156,7 @@ def test_a_request_to_many_takes_several_transactions_and_loses_none(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 10)
     users = tuple(f"u{i}" for i in range(35))
-    request = NoticeRequested(
-        event_id="r", producer="", occurred_at=0, subject="shop", key="k", request_key="r", users=users, lanes=(),
-        forward="", severity="info", entity_type=None, entity_id=None, body=b"{}",
-    )  # fmt: skip
-    items: list[Item] = [record(DESK, 0, raised("x")), record(DESK, 1, request)]
+    items: list[Item] = [record(DESK, 0, raised("x")), record(DESK, 1, requested(users))]
     at, seen = (0, 0), []
     while at[0] < 2:
         done = fold(store, DESK, [i for i in items if i.offset >= at[0]], at)
@@ -164,6 +170,42 @@ def test_a_request_to_many_takes_several_transactions_and_loses_none(
             .all()
         )
     assert keys == list(users)
+
+
+def test_between_the_first_and_the_last_chunk_a_request_is_not_folded_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 10)
+    folded = []
+
+    class Counting(FanOutFold):
+        def apply(self, state: Any, record: Record) -> Sequence[Outgoing]:
+            folded.append(record.offset)
+            return super().apply(state, record)
+
+    users = tuple(f"u{i}" for i in range(45))
+    items: list[Item] = [record(DESK, 0, requested(users))]
+    at: tuple[int, int] = (0, 0)
+    rest: Sequence[Outgoing] = ()
+    while at[0] < 1:
+        done = commit(store, Counting(), DESK, items, at, rows_of(store), decider=DECIDER, rest=rest)
+        at, rest = (done.next, done.done), done.rest
+    assert folded == [0, 0]
+    with store.reading() as tx:
+        keys = tx.execute(select(outbox.c.key).order_by(outbox.c.position)).scalars().all()
+        (audience,) = tx.execute(select(conditions.c.audience)).scalars().all()
+    assert keys == list(users)
+    assert [u for u, _ in json.loads(audience)] == list(users)
+
+
+def test_requests_that_are_many_together_take_several_transactions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 25)
+    items: list[Item] = [record(DESK, i, requested(tuple(f"u{n}" for n in range(10)), f"r{i}")) for i in range(4)]
+    assert fold(store, DESK, items).next == 2
+    assert fold(store, DESK, items[2:], (2, 0)).next == 4
+    assert count(store, outbox) == 40
 
 
 def test_what_nobody_foresaw_names_its_record_and_becomes_a_dead_letter_the_third_time(
