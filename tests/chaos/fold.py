@@ -263,7 +263,7 @@ class Partition:
             self._scopes[digest.key[0], digest.config, waits.channel].append(waits.asked_at)
         for _, lane in gathered:
             lane.state, lane.silenced = waits.state, e.reason == "silenced"
-            lane.carried = lane.carried or sent
+            lane.carried += [e.event_id] if sent else []
         if left := self._members(digest, "collected"):
             waits.number, waits.state = waits.number + 1, "waiting"
             waits.due_at = min(lane.due_at for _, lane in left)

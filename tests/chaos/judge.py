@@ -32,6 +32,7 @@ from topics.events import (
 from topics.fetch import Broken
 
 NEAR_MS = 1_000
+BEHIND_MS = 60_000  # so far may the rows of deliveries be behind those of notices, which decide
 
 
 def judge(found: Evidence) -> dict[str, int]:
@@ -42,6 +43,7 @@ def judge(found: Evidence) -> dict[str, int]:
     counts |= _answered(found, boxes)
     counts |= _delivered(found, boxes)
     counts |= mailed(found)
+    counts |= _untold(found, boxes)
     counts |= _nothing_dropped(found)
     races = Counter(first for box in boxes for first, apart in box.races.values() if apart <= NEAR_MS)
     counts |= {"races won by the reader": races["reader"], "races won by the Due": races["due"]}
@@ -138,9 +140,26 @@ def _answered(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
                 assert until_is_right(question, e), f"{key}: until {e.until}"
             reasons[f"{e.answer}: {e.reason}"] += 1
             overruled += _second_opinions(question, e, answer.others)
-    return (
-        {"questions": sum(reasons.values())} | dict(sorted(reasons.items())) | {"second opinions overruled": overruled}
-    )
+    counts = {"questions": sum(reasons.values())} | dict(sorted(reasons.items()))
+    return counts | {"second opinions overruled": overruled}
+
+
+def _untold(found: Evidence, boxes: list[Partition]) -> dict[str, int]:
+    """Whoever was told of a condition is told of its end, unless that mail left only about when it was decided."""
+    asked = {e.delivery_id: e for _, e in events(found, DELIVERIES) if isinstance(e, DeliveryRequested)}
+    sent = {
+        asked[e.delivery_id].caused_by[0].event_id: r.timestamp
+        for r, e in events(found, DELIVERIES)
+        if isinstance(e, DeliverySent)
+    }
+    late = 0
+    for box in boxes:
+        for key, answer in ((k, a) for k, a in box.answers.items() if a.event.reason == "not_told"):
+            lanes = box.questions[key].told.lanes.values()
+            told = [sent[d] for lane in lanes for d in (*lane.told, *lane.carried) if d in sent]
+            assert all(at > answer.timestamp - BEHIND_MS for at in told), f"{key}: told, and not of the end"
+            late += bool(told)
+    return {"ends not told, of what left after all": late}
 
 
 def _second_opinions(question: Question, first: Decided, others: Iterable[Decided]) -> int:

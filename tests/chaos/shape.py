@@ -21,20 +21,21 @@ class Shape:
     database_down_s: float
     settle_s: float
     freeze_s: tuple[float, float] = (7.0, 9.0)
-    forward_after_s: float = 5.0
+    forward_after_s: float = 4.0
     rebuild_s: float = 30.0
     pauses_s: dict[str, float] = field(default_factory=dict)
 
 
 SCALED = Shape(
-    flow_s=36,
-    directs=1_600,
-    changes=240,
+    flow_s=30,
+    directs=1_200,
+    changes=200,
     announcements=2,
     strangers=120,
     broker_down_s=5,
     database_down_s=5,
     settle_s=90,
+    rebuild_s=8,
     pauses_s={
         "kills": 2.0,
         "freezes": 1.0,

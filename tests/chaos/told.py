@@ -24,7 +24,7 @@ class Lane:
     state: str = "waiting"
     asked_at: int = 0
     told: list[str] = field(default_factory=list)  # the decisions that had it delivered by itself
-    carried: bool = False  # a digest has delivered it
+    carried: list[str] = field(default_factory=list)  # those on digests that delivered it
     held_in: str = ""
     silenced: bool = False
 
