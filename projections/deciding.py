@@ -52,6 +52,7 @@ class Question:
     """An asked step with what is looked at to decide it.
 
     `recipient`: its recipient's body text, null where there is none. `gathered`: how many notices a digest would carry.
+    `overrides`: one of them, or the notice itself, passes opt-outs and quiet hours.
     `told`: for `resolved`, what became of the deliveries that told of the condition (`waiting` where nothing did yet).
     """
 
@@ -60,6 +61,7 @@ class Question:
     partition: int
     recipient: str | None = None
     gathered: int = 0
+    overrides: bool = False
     told: tuple[str, ...] = ()
 
 
@@ -117,7 +119,7 @@ def decide(questions: Iterable[Question], looks: Looks, producer: str, occurred_
 def _verdict(q: Question, reader: _Reader, looks: Looks, seen: dict[str, str]) -> _Verdict:
     notice, step, at = q.notice, q.step, q.step.asked_at or 0
     policy, wish = policy_of(notice.forward), reader.preferences.wish(notice.alert, step.channel)
-    passes = notice.severity in policy.override
+    passes = q.overrides
     if step.what == "digest":
         seen["gathered"] = str(q.gathered)
         if not q.gathered:

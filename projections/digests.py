@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from projections.box import Box
+from projections.box import HELD, Box
 from projections.delivery import request
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing
@@ -53,13 +53,15 @@ def collect(box: Box, notice: Notice, step: Step, decided: Decided, record: Reco
         return False
     if waits.state in ("delivered", "skipped"):
         waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", until
+    elif waits.state == "waiting" and until < waits.due_at and overrides(notice):  # not held by others' quiet hours
+        waits.number, waits.due_at = waits.number + 1, until
     if scope:
         digest.forward = notice.forward  # as the config is now
     retire(step, policy_of(notice.forward), record.timestamp)
     step.number, step.state, step.reason, step.due_at = step.number + 1, "collected", decided.reason, until
     step.held_in = named
     box.held.setdefault((notice.user, named), set()).add((notice.notice_id, f"{step.what}/{step.step}"))
-    _name(digest, notice, waits)
+    _name(box, digest, notice, waits)
     box.touched.add((notice.user, named))
     return True
 
@@ -106,9 +108,14 @@ def settle(
     return out, gathered
 
 
-def gathered_in(box: Box, digest: Notice) -> int:
-    """How many notices the digest that is being decided would carry."""
-    return len(_members(box, digest, "gathered"))
+def gathered_in(box: Box, digest: Notice) -> list[Notice]:
+    """The notices that the digest that is being decided would carry."""
+    return list({notice.notice_id: notice for notice, _ in _members(box, digest, "gathered")}.values())
+
+
+def overrides(notice: Notice) -> bool:
+    """Whether its config lets it pass opt-outs and quiet hours."""
+    return notice.severity in policy_of(notice.forward).override
 
 
 def _members(box: Box, digest: Notice, state: str) -> list[tuple[Notice, Step]]:
@@ -149,9 +156,16 @@ def _opened(box: Box, notice: Notice, step: Step, named: str, scope: str, record
     return digest
 
 
-def _name(digest: Notice, notice: Notice, waits: Step) -> None:
+def named_in(digest: Notice) -> list[str]:
+    """The notices that its message names as yet, some of which may have left it."""
+    return [n["id"] for n in _named(digest)]
+
+
+def _name(box: Box, digest: Notice, notice: Notice, waits: Step) -> None:
     """Remember what the message will say of a notice; while one is being decided, that is the next."""
     named = _named(digest)
+    if len(named) >= NAMED:  # what was read makes room
+        named = [n for n in named if _holds(box, digest, n["id"])]
     asked = waits.state == "asked"
     number = waits.number + asked
     same = [n for n in named if n["number"] == number or not asked]
@@ -165,13 +179,20 @@ def _name(digest: Notice, notice: Notice, waits: Step) -> None:
     _say(digest, [*named, {"number": number, "id": notice.notice_id, **text}])
 
 
+def _holds(box: Box, digest: Notice, notice_id: str) -> bool:
+    notice = box.notices.get((digest.user, notice_id))
+    held = (s for s in notice.steps.values() if s.state in HELD and s.held_in == digest.notice_id) if notice else ()
+    return any(held)
+
+
 def _forget(digest: Notice, number: int) -> None:
     _say(digest, [n for n in _named(digest) if n["number"] >= number])
 
 
 def _named(digest: Notice) -> list[dict[str, Any]]:
     """None where the digest's text was not loaded: who only watches needs no texts."""
-    return list(read_object(digest.body).get("named", ()))
+    named = read_object(digest.body).get("named")
+    return named if isinstance(named, list) else []
 
 
 def _say(digest: Notice, named: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from projections import digests
 from projections.box import Box
-from projections.delivery import answer_body, recall, request, texts_of
+from projections.delivery import LATEST_MS, answer_body, recall, request, texts_of
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing, Refused
 from projections.policy import Preferences, policy_of
@@ -18,6 +18,7 @@ from topics.ids import derived_id
 
 LONGEST_DELAY_MS = 3653 * 24 * 3_600_000
 FORWARDS = ("forward", "repeat")
+ANSWERS = ("deliver", "skip", "postpone")
 
 
 def steps_of(e: NoticeRaised, raised_at: int, preferences: Preferences) -> dict[str, Step]:
@@ -173,9 +174,15 @@ def due_id(user: str, notice_id: str, step: Step) -> str:
 
 
 def check_decided(decided: Decided) -> None:
-    """Refused for a delivery that can't be made of it."""
+    """Refused for what is no answer: a delivery that can't be made of it, a postponement to no time."""
+    if decided.answer not in ANSWERS:
+        msg = f"an answer is one of {', '.join(ANSWERS)}, not {decided.answer!r}"
+        raise Refused(msg)
     if decided.answer == "deliver":
         answer_body(decided)
+    if decided.answer == "postpone" and not 0 <= (-1 if decided.until is None else decided.until) < LATEST_MS:
+        msg = f"until {decided.until} is no time"
+        raise Refused(msg)
 
 
 def check_lanes(lanes: tuple[Lane, ...]) -> None:

@@ -76,6 +76,8 @@ def apply(box: Box, record: Record) -> tuple[list[Outgoing], Change | None]:
                 if not isinstance(e, Due):
                     box.early.setdefault((e.user, e.notice_id), []).append(record)
                 return [], None
+            if notice.kind == "digest" and not (isinstance(e, Due | Decided) and e.what == "digest"):
+                return [], None  # a digest is the fold's own: nobody updates or ends it
             return _later(box, notice, record)
         case _:
             msg = f"{type(e).__name__} has no place on notices"
@@ -86,6 +88,8 @@ def _raised(box: Box, record: Record, e: NoticeRaised) -> tuple[list[Outgoing], 
     key = (e.user, e.notice_id)
     if key in box.notices:
         return [], None
+    if e.kind == "digest":
+        raise Refused("a digest is made by the fold alone")
     check_lanes(e.lanes)
     notice = Notice(
         user=e.user,

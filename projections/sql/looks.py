@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, or_, select
 from projections.box import Box
 from projections.deciding import Looks, Question, Silence
 from projections.delivery import delivery_id
-from projections.digests import digest_id, digest_named, gathered_in
+from projections.digests import digest_id, digest_named, gathered_in, overrides
 from projections.forwarding import FORWARDS, decided_id
 from projections.notice import Notice, Step
 from projections.policy import policy_of
@@ -54,13 +54,15 @@ def looked_at(tx: Connection, partition: int, box: Box, asked: Asked) -> tuple[l
         return [], Looks()
     people = dict(_rows(tx, _PEOPLE, {s.value for _, s in open_ if s.kind == "recipient"}))
     outcomes = _outcomes(tx, open_)
+    carried = {(n.user, n.notice_id): gathered_in(box, n) for n, s in open_ if s.what == "digest"}
     questions = [
         Question(
             n,
             s,
             partition,
             recipient=people.get(s.value) if s.kind == "recipient" else None,
-            gathered=gathered_in(box, n) if s.what == "digest" else 0,
+            gathered=len(carried[n.user, n.notice_id]) if s.what == "digest" else 0,
+            overrides=any(map(overrides, carried[n.user, n.notice_id])) if s.what == "digest" else overrides(n),
             told=tuple(outcomes.get(i, "waiting") for i in told_of(n, s.channel)) if s.what == "resolved" else (),
         )
         for n, s in open_

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from projections.box import HELD, Box
 from projections.deciding import decide
-from projections.digests import digest_named
+from projections.digests import digest_named, named_in
 from projections.notice import Notice, Step
 from projections.notices import apply
 from projections.outgoing import Outgoing
@@ -104,6 +104,7 @@ class NoticesFold:
                         keys.add((e.user, digest))
         state = load_notices(tx, keys)
         load_held(tx, state, decided)
+        _load_named(tx, state)
         if commands:
             found = tx.execute(_COMMANDS, {"keys": commands})
             state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in found})
@@ -201,6 +202,15 @@ def load_held(tx: Connection, state: State, digests: Iterable[Key]) -> None:
     if wanted := set(digests):
         held = {(r.user_id, r.notice_id) for r in tx.execute(_HELD, {"keys": wanted})}
         _load(tx, state, held - state.known, with_text=False)
+
+
+def _load_named(tx: Connection, state: State) -> None:
+    """The digests that early answers name, and whatever the digests name."""
+    answers = [(u, r.event) for (u, _), kept in state.box.early.items() for r in kept if isinstance(r.event, Decided)]
+    _load(tx, state, {(u, d) for u, e in answers if (d := digest_named(e))} - state.known, with_text=True)
+    state.early_before = {k: list(v) for k, v in state.box.early.items()}
+    named = {(n.user, i) for n in state.box.notices.values() if n.kind == "digest" for i in named_in(n)}
+    _load(tx, state, named - state.known, with_text=False)
 
 
 def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool) -> None:

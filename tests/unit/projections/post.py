@@ -121,7 +121,7 @@ class Post:
         self.say(BOX, NoticeRaised(**self.common(), notice_id=notice_id, **given))
 
     def mark(self, how: str, *ids: str, user: str = "ann", **more: Any) -> None:
-        given: dict[str, Any] = {"cmd": f"cmd-{self.made}", "up_to": None, "until": None} | more
+        given: dict[str, Any] = {"cmd": f"mark-{self.made}", "up_to": None, "until": None} | more
         self.say(BOX, NoticeMarked(**self.common(), user=user, mark=how, ids=ids, **given))
 
     def ended(self, notice_id: str, user: str = "ann") -> None:
