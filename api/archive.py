@@ -15,7 +15,7 @@ from api.problems import Problem
 from topics.catalogue import Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import UnknownSchema
-from topics.read import HistoryReader
+from topics.read import HistoryReader, MissingTopics
 
 READERS = 2
 TURN_S = 5.0
@@ -46,7 +46,7 @@ class Archive:
                 yield reader
         except TimeoutError as error:
             raise Problem("takes_too_long", f"It could not be read within {seconds:g} s.") from error
-        except (KafkaError, UnknownSchema) as error:
+        except (KafkaError, MissingTopics, UnknownSchema) as error:
             raise Problem("log_away") from error
         finally:
             self._turns.release()

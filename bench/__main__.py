@@ -1,14 +1,14 @@
-"""`python -m bench [start|paths|inbox|peer]`: without a name all. Prints Markdown, as in docs/performance.md."""
+"""`python -m bench [start|paths|inbox|explain|peer]`: all without a name. Prints Markdown, as in docs."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from bench import inbox, paths, start
+from bench import explain, inbox, paths, start
 from bench.peer import run as peer
 
-BENCHMARKS = {"start": start.main, "paths": paths.main, "inbox": inbox.main, "peer": peer.main}
+BENCHMARKS = {"start": start.main, "paths": paths.main, "inbox": inbox.main, "explain": explain.main, "peer": peer.main}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ records by their place. Bytes are looked at before anything is decoded, and noth
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -37,11 +38,22 @@ class At(NamedTuple):
     offset: int
 
 
+class MissingTopics(RuntimeError):
+    """The cluster has not all topics of the catalogue; the message says what to do."""
+
+
 class HistoryReader(LogReader):
     """A LogReader that begins where it is told, asks before it decodes, and does not wait for what it can't read."""
 
     def __init__(self, cluster: Cluster, catalogue: Catalogue, piece: int = REQUEST_BYTES) -> None:
         super().__init__(cluster, catalogue, piece, WAIT_MS)
+
+    async def start(self) -> None:
+        """Connect. KafkaError when the broker is away, MissingTopics where it has not all of the catalogue."""
+        await super().start()
+        there = await self.consumer.topics()
+        if missing := [t for t in self.topics if self._catalogue.physical(t) not in there]:
+            raise MissingTopics(f"topics are missing ({', '.join(missing)}): run `tidings topics apply`")
 
     @property
     def topics(self) -> list[str]:
@@ -129,7 +141,8 @@ class HistoryReader(LogReader):
                 yield at, message
 
     async def more(self, spots: Iterable[Spot]) -> dict[Spot, list[Any]]:
-        """Messages of the next fetch of these partitions; what was fetched of others waits."""
+        """Messages of the next fetch of these partitions; what was fetched of others waits. Others get a turn."""
+        await asyncio.sleep(0)
         got = await self.consumer.getmany(*map(self._tp, spots), timeout_ms=500, max_records=AT_ONCE)
         return {self._spot(tp): messages for tp, messages in got.items()}
 

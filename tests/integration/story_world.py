@@ -77,21 +77,28 @@ class Scene:
         self.run, self.number = (await self.say(NOTICE_REQUESTS, ALERT, event)).offset, 0
 
     async def commit(
-        self, op: str, *lanes: Lane, run: int | None = None, forward: str = "", notice_id: str | None = None
+        self,
+        op: str,
+        *lanes: Lane,
+        run: int | None = None,
+        forward: str = "",
+        notice_id: str | None = None,
+        key: str = KEY,
+        more: bool = False,
     ) -> str:
-        """The next commit of the run, one word about the condition; the notice's id."""
+        """The next commit of the run, or a part of it, one word about the condition; the notice's id."""
         self.number += 1
         at = self.run if run is None else run
         notice_id = notice_id or alert_notice_id(ALERT, 0, at, self.number, 0)
         cpu = "97" if op == "raise" else "12"
         body = f'{{"notice":{{"title":"cpu of web-1 is {cpu}%"}},"config":{dumps(VALUE)},"entity":{{"cpu":{cpu}}}}}'
         effect = Effect(
-            op, KEY, notice_id, 0, CONFIG, "vm", "web-1", "warning", lanes, forward, tuple(self.causes[-2:]), None,
+            op, key, notice_id, 0, CONFIG, "vm", "web-1", "warning", lanes, forward, tuple(self.causes[-2:]), None,
             body.encode(),
         )  # fmt: skip
         event = AlertCommitted(
             event_id=derived_id("commit", ALERT, 0, at, self.number), producer="test", occurred_at=now_us(),
-            alert=ALERT, shard=0, run=at, number=self.number, more=False, effects=(effect,), positions=(), now=0,
+            alert=ALERT, shard=0, run=at, number=self.number, more=more, effects=(effect,), positions=(), now=0,
             state_changed=False, state=b"",
         )  # fmt: skip
         await self.say(NOTICE_REQUESTS, ALERT, event)

@@ -155,6 +155,14 @@ def test_replay_takes_times_and_shows_what_can_not_be_decoded(applied: Run, kafk
     assert "'yesterday' is no time" in wrong.stderr
 
 
+def test_history_of_a_cluster_without_topics_says_what_to_do(run: Run) -> None:
+    for arguments in (("replay",), ("why", "some-notice"), ("as-of", "1h", "--user", "ann")):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("tidings: topics are missing (schemas, ")
+        assert done.stderr.endswith("run `tidings topics apply`\n")
+
+
 def test_settings_that_are_wrong_are_told_in_a_line(run: Run, tmp_path: Path) -> None:
     for more, words in (
         ({"entity_type": "vm"}, "TIDINGS_ENTITY_TYPE, which is no setting: did you mean TIDINGS_ENTITY_TYPES?"),
@@ -170,10 +178,11 @@ def test_settings_that_are_wrong_are_told_in_a_line(run: Run, tmp_path: Path) ->
 
 
 def test_a_kafka_that_is_away_is_told_in_a_line(tmp_path: Path) -> None:
-    done = tidings(tmp_path, "topics", "apply", given={"kafka": "127.0.0.1:1", "entity_types": "vm"})
-    assert done.returncode == 1
-    assert "no Kafka answers there" in done.stderr
-    assert "Traceback" not in done.stderr
+    for arguments in (("topics", "apply"), ("replay",)):
+        done = tidings(tmp_path, *arguments, given={"kafka": "127.0.0.1:1", "entity_types": "vm"})
+        assert done.returncode == 1
+        assert "no Kafka answers there" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_token_needs_a_secret_and_a_name(tmp_path: Path) -> None:
@@ -196,6 +205,8 @@ def test_every_command_explains_itself(tmp_path: Path) -> None:
         "notify",
         "token",
         "replay",
+        "why",
+        "as-of",
         "demo",
         "doctor",
     ):

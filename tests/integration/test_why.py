@@ -217,3 +217,34 @@ async def test_what_no_worker_has_folded_yet_is_said_to_be_so(kafka: str, namesp
         found = await asked_for(play, "ann", notice_id)
     assert [v["code"] for v in found["verdicts"]] == ["told"]
     assert (found["not_folded_yet"], found["stories"]) == ([notice_id], [])
+
+
+async def test_a_commit_in_two_parts_and_a_digest_are_told_as_they_were(play: Scene) -> None:
+    await play.config()
+    await play.change(97)
+    await play.start()
+    to, policy = lane("email", "ops@example.test", 0, "address"), '{"digest":"1s"}'
+    notice_id = await play.commit("raise", to, forward=policy, more=True)
+    await play.commit("raise", to, forward=policy, key="another")
+    await requested(play)
+    user = "email:ops@example.test"
+    (story,) = json.loads((await command(play, "why", notice_id, "--user", user, "--json")).stdout)
+    lines = told(story)
+    assert lines[3:5] == [
+        f"alert overuse raised {KEY}: commit 1 of its run {play.run}",
+        f"the last part of commit 2 of alert overuse, run {play.run}",
+    ]
+    assert lines[5:7] == ["told email:ops@example.test: by email at once", "email: due"]
+    assert lines[7].startswith("email: not before 20")
+    assert lines[7].endswith("(it is collected with others)")
+    assert lines[8] == "the digest by email: due"
+    assert lines[9].startswith("the digest by email: to be sent")
+    assert lines[10] == "a message by email to ops@example.test was asked for"
+    assert story["moments"][10]["details"]["count"] == 2
+    assert (story["outcomes"], story["waits"]) == ({"email": "on its way"}, [])
+    digest = story["moments"][9]["details"]["digest"]
+    (of_digest,) = json.loads((await command(play, "why", digest, "--json")).stdout)
+    assert told(of_digest) == lines[8:]
+    async with play.site.gateway() as door, door.http("boss", ("audit",)) as http:
+        answer = await http.get(f"/v1/notices/{digest}/why", params={"user": user})
+        assert told(answer.json()) == lines[8:]

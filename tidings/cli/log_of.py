@@ -63,9 +63,12 @@ def secret_of(data: Path) -> str | None:
 def read_log(settings: KafkaSettings, work: Callable[[HistoryReader], Awaitable[T]]) -> T:
     """What `work` finds with a reader of the log. Failed where a newer Tidings has written; the client's errors."""
     import asyncio  # noqa: PLC0415 - `--help` is to be quick
+    import logging  # noqa: PLC0415
 
     from topics.codec import UnknownSchema  # noqa: PLC0415
     from topics.read import HistoryReader  # noqa: PLC0415
+
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what goes wrong is told once, in a line
 
     async def run() -> T:
         reader = HistoryReader(settings.cluster, settings.catalogue)
