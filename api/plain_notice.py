@@ -6,11 +6,14 @@ the full check, which alone refuses: so both ways give the same answers.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from api.links import is_link
+from api.problems import Problem
+from api.requests import json_value
 from api.settings import Limits
 from api.tokens import is_id
 from topics.json_text import compact, members
@@ -36,9 +39,15 @@ class PlainNotice:
 def plain_notice(text: str, limits: Limits) -> PlainNotice | None:
     """The notice in a JSON text; null for what needs the full check, and for what will be refused there."""
     try:
-        given = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        given = orjson.loads(text)
+        if type(given) is dict and given.get("data") is not None:
+            json_value(text)  # as the full check reads it: numbers and nesting have their bounds there
+        return _checked(given, text, limits)
+    except (ValueError, Problem):
         return None
+
+
+def _checked(given: Any, text: str, limits: Limits) -> PlainNotice | None:
     if type(given) is not dict or not _MEMBERS.issuperset(given) or "\\ud" in text or "\\uD" in text:
         return None
     users, title, severity = _users(given.get("to"), limits.users), given.get("title"), given.get("severity", "info")
@@ -90,6 +99,3 @@ def _body(given: dict[str, Any], text: str) -> bytes:
         ]
     return ("{" + ",".join(parts) + "}").encode()
 
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)

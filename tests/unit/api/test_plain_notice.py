@@ -93,3 +93,11 @@ def test_what_asks_for_more_is_left_to_the_full_check() -> None:
     ]
     for more in several:
         assert plain_notice(json.dumps({"to": ["u1"], "title": "t"} | more), LIMITS) is None
+
+
+def test_nesting_that_no_reader_could_follow_is_left_to_the_full_check() -> None:
+    deep = [f'{{"to":["u1"],"title":"t","data":{{"x":{"[" * n}{"]" * n}}}}}' for n in range(800, 1010)]
+    taken = [plain_notice(text, Limits()) is not None for text in deep]
+    assert taken[0]
+    assert not taken[-1]
+    assert taken == sorted(taken, reverse=True)
