@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,26 +69,27 @@ async def receivers_of(reader: HistoryReader, notice_id: str, user: str | None =
 async def evidence_of(reader: HistoryReader, notice_id: str, receiver: Receiver) -> Evidence:
     """What was said of one receiver's notice, and why. KafkaError."""
     found, user = Evidence(), receiver.user.encode()
-    named = {notice_id.encode()}
+    named = {notice_id: notice_id.encode()}
 
     def mine(message: Any) -> bool:
         value = message.value or b""
         return message.key == user and (
-            any(name in value for name in named) or event_name(value) == NoticeMarked.__name__
+            any(name in value for name in named.values()) or event_name(value) == NoticeMarked.__name__
         )
 
     spot = _spot(reader, NOTICES, receiver.user)
     async for record in reader.scan({spot: receiver.offset}, mine):
-        if isinstance(record, Record):
+        if isinstance(record, Record) and _matters(record, notice_id, named):
             found.notices.append(record)
             if (digest := _digest(record, notice_id)) and len(named) < FOLLOWED:
-                named.add(digest.encode())
+                named[digest] = digest.encode()
     if not found.notices:
         return found
     there = _spot(reader, DELIVERIES, receiver.user)
     starts = await reader.at_time([there], found.notices[0].timestamp)
-    async for record in reader.scan(starts, lambda m: m.key == user and any(n in (m.value or b"") for n in named)):
-        if isinstance(record, Record):
+    wanted = tuple(named.values())
+    async for record in reader.scan(starts, lambda m: m.key == user and any(n in (m.value or b"") for n in wanted)):
+        if isinstance(record, Record) and _matters(record, notice_id, named):
             found.deliveries.append(record)
     await _follow(reader, notice_id, found)
     return found
@@ -145,6 +146,14 @@ async def look_up(reader: HistoryReader, found: Evidence, causes: Iterable[Cause
 def effects_of(commit: AlertCommitted, notice_id: str) -> list[Effect]:
     """What a commit says of a notice."""
     return [effect for effect in commit.effects if effect.notice_id == notice_id]
+
+
+def _matters(record: Record, notice_id: str, named: Container[str]) -> bool:
+    """Whether it is about this notice, or one of its digests; what only mentions them is left."""
+    event = record.event
+    if isinstance(event, NoticeMarked):
+        return event.up_to is not None or notice_id in event.ids
+    return getattr(event, "notice_id", None) in named
 
 
 def _digest(record: Record, notice_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from api import archive
+from api.problems import Problem
 from tests.integration.gateway_world import Site
 from tests.integration.story_world import Scene, by_test, command, lane, scene
 from topics.catalogue import NOTICES
 from topics.events import EntityChanged, NoticeMarked, NoticeRaised
 from topics.ids import new_id
+from topics.read import HistoryReader
 
 AUDITOR = ("audit",)
 
@@ -159,3 +163,41 @@ async def test_an_inbox_as_of_any_moment_is_what_it_was_then(play: Scene) -> Non
         async with door.http("ann") as http:
             whole = (await http.get(f"/v1/notices/{notice_id}")).json()
             assert whole | {"position": 0} == now["items"][0] | {"position": 0}
+
+
+async def test_who_follows_sees_what_comes_and_nothing_twice(play: Scene) -> None:
+    await entities(play, 10)
+    reader = HistoryReader(play.site.cluster, play.site.catalogue)
+    await reader.start()
+    try:
+        following = reader.merged(reader.spots(["entities.vm"]), follow=True)
+        seen = []
+        async with asyncio.timeout(30):
+            async for at, _ in following:
+                seen.append((at.partition, at.offset))
+                if len(seen) == 12:  # each partition began with its TopicOpened
+                    await entities(play, 3)
+                if len(seen) == 15:
+                    break
+        assert len(set(seen)) == 15
+    finally:
+        await reader.stop()
+
+
+async def test_history_is_read_by_few_at_a_time_and_not_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "TURN_S", 0.05)
+    shelf = archive.Archive(site.cluster, site.catalogue)
+    async with shelf.reading(), shelf.reading():
+        with pytest.raises(Problem, match="busy"):
+            async with shelf.reading():
+                pass
+
+    async def without_end() -> None:
+        async with shelf.reading(0.5) as reader:
+            async for _ in reader.merged(reader.spots(["notices"]), follow=True):
+                pass
+
+    with pytest.raises(Problem, match="takes_too_long"):
+        await without_end()
+    async with shelf.reading() as reader:
+        assert [m async for m in reader.merged(reader.spots(["notices"]))]
