@@ -12,9 +12,10 @@ import pytest
 
 from tests.integration.command_line import tidings
 from tests.integration.gateway_world import Site
-from tests.integration.story_world import KEY, VALUE, Scene, by_test, command, lane, scene
+from tests.integration.story_world import ALERT, KEY, VALUE, Scene, by_test, command, lane, scene
 from topics.catalogue import DEAD_LETTERS, DELIVERIES, NOTICES
 from topics.events import (
+    Decided,
     DeliveryRequested,
     DeliveryRetried,
     DeliverySent,
@@ -248,3 +249,23 @@ async def test_a_commit_in_two_parts_and_a_digest_are_told_as_they_were(play: Sc
     async with play.site.gateway() as door, door.http("boss", ("audit",)) as http:
         answer = await http.get(f"/v1/notices/{digest}/why", params={"user": user})
         assert told(answer.json()) == lines[8:]
+
+
+async def test_who_has_it_in_the_inbox_only_learns_why(play: Scene) -> None:
+    async with play.site.gateway() as door, door.http("ann") as http:
+        made = await http.put("/v1/recipients/ann", json={"name": "Ann", "addresses": {"email": "ann@example.test"}})
+        assert made.status_code == 201
+        wanted = {"alerts": {ALERT: {"email": False}}}
+        assert (await http.put("/v1/preferences", json=wanted)).status_code == 200
+        await play.config()
+        await play.change(97)
+        await play.start()
+        notice_id = await play.commit("raise", lane("email", "ann"))
+        await play.log(NOTICES, lambda rs: any(isinstance(r.event, Decided) for r in rs))
+        own = (await http.get(f"/v1/notices/{notice_id}/why")).json()
+    (story,) = (await asked_for(play, "ann", notice_id))["stories"]
+    assert story["outcomes"] == own["outcomes"] == {"email": "not sent: its receiver does not want it there"}
+    assert story["moments"][-1]["details"]["looked_at"]["preferences"] == wanted
+    text = (await command(play, "why", "--user", "ann", "--request", notice_id)).stdout
+    assert "by email: not sent: its receiver does not want it there" in text
+    assert 'looked at preferences: {"alerts": {"overuse": {"email": false}}}' in text
