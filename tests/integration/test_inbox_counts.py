@@ -286,6 +286,9 @@ class Life:
                 assert tallies == self.model.counts(user)
                 for state in STATES:
                     assert self.pages(tx, user, state) == self.model.page(user, state)
+                inbox = self.live[user]
+                assert [n.notice_id for n in inbox.newest(9)] == self.model.page(user, "open")[:9]
+                assert [n.notice_id for n in inbox.changed_since(0)] == self.model.page(user, "all")[::-1]
 
     def pages(self, tx: Connection, user: str, state: str) -> list[str]:
         found: list[str] = []

@@ -7,6 +7,7 @@ Rows and position are read in the caller's one transaction. `NO_TEXT` stands for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, literal_column, select
 
@@ -20,6 +21,7 @@ from topics.events import Record
 
 NO_TEXT = "{}"
 _LEFT = {"body": NO_TEXT, "forward": ""}
+_SHARED = (str, int)  # not bool: True is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ def load(tx: Connection, user: str, partition: int) -> Inbox:
     at = reached(tx, NOTICES).get(partition)
     box = Box()
     n, s, e = notices.c, steps.c, early.c
-    once: dict[str, str] = {}  # equal texts are one object: most of a large inbox is the same few alerts and entities
+    once: dict[Any, Any] = {}  # equal values are one object: of many notices the alerts and entities are few
     columns = [literal_column(f"'{_LEFT[c.name]}'") if c.name in _LEFT else c for c in NOTICE]
     query = select(*columns).where(n.user_id == user, n.inbox.is_(True)).order_by(n.raised_offset)
     for row in tx.execute(query):
-        notice = notice_of([once.setdefault(v, v) if type(v) is str else v for v in row], {})
+        notice = notice_of([once.setdefault(v, v) if type(v) in _SHARED else v for v in row], {})
+        notice.version = once.setdefault(notice.version, notice.version)
         box.notices[user, notice.notice_id] = notice
     for notice_id, *step in tx.execute(select(s.notice_id, *STEP).where(s.user_id == user, s.what == "snooze")):
         if (found := box.notices.get((user, notice_id))) is not None:
