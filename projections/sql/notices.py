@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, delete, or_, select
 
 from projections.box import HELD, Box
 from projections.deciding import decide
@@ -19,7 +20,7 @@ from projections.sql.fold import Decider
 from projections.sql.keys import among
 from projections.sql.looks import looked_at
 from projections.sql.schema import early, marks, notices, preferences, steps, tallies
-from projections.sql.store import insert_all, upsert
+from projections.sql.store import insert_all, update_all, upsert
 from topics.catalogue import NOTICES
 from topics.codec import decode, encode
 from topics.events import (
@@ -36,6 +37,7 @@ from topics.fetch import Spot
 
 Key = tuple[str, str]
 NO_TEXT = "{}"
+TEXTS = ("severity", "forward", "body")
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
@@ -51,13 +53,6 @@ _HELD = select(steps.c.user_id, steps.c.notice_id).where(
     among(steps.c.user_id, steps.c.held_in), steps.c.state.in_(HELD)
 )
 _PREFERENCES = select(preferences).where(among(preferences.c.user_id))
-_ONE = (notices.c.user_id == bindparam("b_user"), notices.c.notice_id == bindparam("b_notice"))
-_FLAGGED = update(notices).where(*_ONE).values({f: bindparam(f) for f in FLAGS})
-_CHANGED = (
-    update(notices)
-    .where(*_ONE)
-    .values({f: bindparam(f) for f in ("severity", "forward", "body", "version_offset", "version_index")})
-)
 
 
 @dataclass(slots=True)
@@ -126,28 +121,9 @@ class NoticesFold:
         new = [n for n in touched if (n.user, n.notice_id) not in state.known]
         old = [n for n in touched if (n.user, n.notice_id) in state.known]
         insert_all(tx, notices, [_row(n, spot.partition) for n in new])
-        if old:
-            tx.execute(
-                _FLAGGED,
-                [{"b_user": o.user, "b_notice": o.notice_id, **{f: getattr(o, f) for f in FLAGS}} for o in old],
-            )
-            changed = [o for o in old if o.version != state.versions[o.user, o.notice_id]]
-            if changed:
-                tx.execute(
-                    _CHANGED,
-                    [
-                        {
-                            "b_user": o.user,
-                            "b_notice": o.notice_id,
-                            "severity": o.severity,
-                            "forward": o.forward,
-                            "body": o.body,
-                            "version_offset": o.version[0],
-                            "version_index": o.version[1],
-                        }
-                        for o in changed
-                    ],
-                )
+        update_all(tx, notices, [_key(n) | dict(zip(FLAGS, _flags(n), strict=True)) for n in old])
+        changed = [n for n in old if n.version != state.versions[n.user, n.notice_id]]
+        update_all(tx, notices, [_key(n) | _version(n) | {f: getattr(n, f) for f in TEXTS} for n in changed])
         upsert(tx, steps, [_step_row(n, s, spot.partition) for n in touched for s in n.steps.values()])
         _save_early(tx, spot, state)
         _save_tallies(tx, state, touched)
@@ -282,6 +258,14 @@ def _save_early(tx: Connection, spot: Spot, state: State) -> None:
         insert_all(tx, early, rows)
 
 
+def _key(n: Notice) -> dict[str, Any]:
+    return {"user_id": n.user, "notice_id": n.notice_id}
+
+
+def _version(n: Notice) -> dict[str, Any]:
+    return {"version_offset": n.version[0], "version_index": n.version[1]}
+
+
 def _row(n: Notice, partition: int) -> dict[str, Any]:
     return {
         "user_id": n.user,
@@ -289,7 +273,7 @@ def _row(n: Notice, partition: int) -> dict[str, Any]:
         "partition": partition,
         "version_offset": n.version[0],
         "version_index": n.version[1],
-        **{f: getattr(n, f) for f in _PLAIN},
+        **dict(zip(_PLAIN, _plain(n), strict=True)),
     }
 
 
@@ -305,6 +289,8 @@ def _notice(row: Any, body: str) -> Notice:
 
 # What stands in columns of the same names; of the others two are the key, one is two columns, one a table.
 _PLAIN = tuple(f.name for f in fields(Notice) if f.name not in ("user", "notice_id", "version", "steps"))
+_flags = attrgetter(*FLAGS)
+_plain = attrgetter(*_PLAIN)
 
 
 def _step_row(n: Notice, s: Step, partition: int) -> dict[str, Any]:
@@ -312,12 +298,13 @@ def _step_row(n: Notice, s: Step, partition: int) -> dict[str, Any]:
         "user_id": n.user,
         "notice_id": n.notice_id,
         "partition": partition,
-        **{f: getattr(s, f) for f in _STEP},
+        **dict(zip(_STEP, _step_of(s), strict=True)),
     }
 
 
 def _step(row: Any) -> Step:
-    return Step(**{f: getattr(row, f) for f in _STEP})
+    return Step(*_step_of(row))
 
 
 _STEP = tuple(f.name for f in fields(Step))
+_step_of = attrgetter(*_STEP)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, func, insert, select
+from sqlalchemy import Connection, Dialect, Engine, bindparam, create_engine, event, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -141,6 +141,13 @@ def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None
     _put(tx, table, rows, "keep")
 
 
+def update_all(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Set what these rows hold beside their primary key, in the rows with that key."""
+    if rows:
+        statement, columns = _updating(tx.dialect, table, frozenset(rows[0]))
+        tx.exec_driver_sql(statement, [tuple(map(r.__getitem__, columns)) for r in rows])
+
+
 def _put(tx: Connection, table: Table, rows: list[dict[str, Any]], conflict: str, adding: tuple[str, ...] = ()) -> None:
     """Straight to the driver: SQLAlchemy's handling of each row's parameters costs more than the insert itself.
 
@@ -165,9 +172,21 @@ def _inserting(
         statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
     elif conflict == "keep":
         statement = statement.on_conflict_do_nothing()
+    return str(statement.compile(dialect=_positional(dialect), column_keys=columns)), columns
+
+
+@cache
+def _updating(dialect: Dialect, table: Table, given: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+    keys = tuple(c.name for c in table.primary_key.columns)
+    columns = tuple(c.name for c in table.columns if c.name in given and c.name not in keys)
+    statement = update(table).where(*(table.c[k] == bindparam(f"at_{k}", type_=table.c[k].type) for k in keys))
+    return str(statement.compile(dialect=_positional(dialect), column_keys=columns)), columns + keys
+
+
+def _positional(dialect: Dialect) -> Dialect:
     make: Any = type(dialect)
-    texts = make(paramstyle="qmark" if dialect.name == "sqlite" else "format")
-    return str(statement.compile(dialect=texts, column_keys=columns)), columns
+    positional: Dialect = make(paramstyle="qmark" if dialect.name == "sqlite" else "format")
+    return positional
 
 
 def _engine(url: str, setup: Sequence[str], *, write: bool) -> Engine:
