@@ -14,11 +14,12 @@ from typing import Any
 
 from projections.box import Box
 from projections.digests import digest_named
-from projections.narration import ERASED, Moment, moment
+from projections.narration import Moment, moment
 from projections.notice import Notice
 from projections.notices import Change, apply
 from projections.outgoing import Refused
 from projections.policy import read_object
+from projections.words import ERASED
 from topics.catalogue import DELIVERIES, NOTICE_REQUESTS, NOTICES
 from topics.events import AlertCommitted, Decided, DeliveryRequested, Due, NoticeRaised, Record
 from topics.evidence import Evidence, effects_of

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from projections.fan_out import receivers
 from projections.policy import read_object
+from projections.words import ERASED, clock, delay, reason, said
 from topics.events import (
     AlertCommitted,
     AlertConfigured,
@@ -38,27 +38,6 @@ from topics.events import (
 )
 from topics.evidence import Evidence, effects_of
 
-ERASED = "erased"
-REASONS = {
-    "unread": "it was unread",
-    "opt_out": "its receiver does not want it there",
-    "no_address": "no address is known",
-    "silenced": "a silence held",
-    "quiet_hours": "quiet hours",
-    "throttle": "as many as allowed were sent already",
-    "digest": "it is collected with others",
-    "delay": "its receiver wants it later",
-    "read": "it was read",
-    "archived": "it was archived",
-    "ended": "the condition was over",
-    "stopped": "it was read, archived or over meanwhile",
-    "empty": "nothing of it was left to say",
-    "not_told": "nobody had been told",
-    "delivery_pending": "the message before was still under way",
-    "too_late": "its deadline was over",
-    "rejected": "the other side will never take it",
-    "no_channel": "there is no such channel here",
-}
 Words = tuple[str, dict[str, Any]]
 
 
@@ -90,21 +69,6 @@ def moment(record: Record, notice_id: str, evidence: Evidence) -> Moment:
         told=told,
         details={name: value for name, value in details.items() if value is not None},
     )
-
-
-def reason(word: str) -> str:
-    """A decision's reason for people."""
-    return REASONS.get(word, word)
-
-
-def clock(at: int | None) -> str:
-    """A time in ms for people, in UTC; nothing for none."""
-    return "" if at is None else f"{datetime.fromtimestamp(min(max(at, 0), 253_402_300_799_000) / 1000, UTC):%F %T} UTC"
-
-
-def said(event: Any) -> Any:
-    """What a body says, as an object; `erased` where its key is gone."""
-    return ERASED if event.body_key is not None else read_object((event.body or b"").decode(errors="replace"))
 
 
 def private(found: Moment, user: str, sees_entity: Callable[[str, dict[str, Any]], bool]) -> Moment:
@@ -220,7 +184,7 @@ def _notice(record: Record) -> Words:
     e = record.event
     match e:
         case NoticeRaised():
-            ways = [f"by {x.channel} {_delay(x.after_ms)}" for x in e.lanes]
+            ways = [f"by {x.channel} {delay(x.after_ms)}" for x in e.lanes]
             ways = (["in the inbox"] if e.inbox else []) + ways
             return f"told {e.user}: {', '.join(ways)}", {"lanes": [_lane(x) for x in e.lanes], "said": said(e)}
         case NoticeUpdated():
@@ -230,14 +194,6 @@ def _notice(record: Record) -> Words:
             many = " with all before it" if e.up_to is not None else ""
             return f"{e.user} marked it as {e.mark}{until}{many}", {"mark": e.mark, "until": e.until, "cmd": e.cmd}
     return "the condition was over", {"said": (said(e) or None) if isinstance(e, NoticeEnded) else None}
-
-
-def _delay(after_ms: int) -> str:
-    if not after_ms:
-        return "at once"
-    seconds = after_ms / 1000
-    size, unit = next(((n, u) for n, u in ((3600, "h"), (60, "min")) if seconds >= n and seconds % n == 0), (1, "s"))
-    return f"if unread after {seconds / size:g} {unit}"
 
 
 def _decision(record: Record, notice_id: str) -> Words:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from projections.explain import Story
-from projections.narration import Moment, clock, reason
+from projections.narration import Moment
+from projections.words import clock, reason
 
 
 def outcomes(story: Story) -> dict[str, str]:

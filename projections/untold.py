@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from projections.fan_out import Audience, Desk, Run, apply, conditions_of, receivers
-from projections.narration import clock
 from projections.outgoing import Refused
+from projections.words import clock
 from topics.events import (
     AlertCommitted,
     AlertStarted,

@@ -237,7 +237,7 @@ async def test_a_commit_in_two_parts_and_a_digest_are_told_as_they_were(play: Sc
     ]
     assert lines[5:7] == ["told email:ops@example.test: by email at once", "email: due"]
     assert lines[7].startswith("email: not before 20")
-    assert lines[7].endswith("(it is collected with others)")
+    assert lines[7].endswith("(collected with others)")
     assert lines[8] == "the digest by email: due"
     assert lines[9].startswith("the digest by email: to be sent")
     assert lines[10] == "a message by email to ops@example.test was asked for"

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from projections.explain import Story
-from projections.narration import Moment, clock
+from projections.narration import Moment
 from projections.outcomes import outcomes
+from projections.words import clock
 from tidings.inquiry import Findings
 
 WIDTH = 96
