@@ -8,7 +8,7 @@ const CHANGES = {
   archived: (s, at) => ({ ...s, archived_at: s.archived_at ?? at, seen_at: s.seen_at ?? at }),
   unarchived: (s) => ({ ...s, archived_at: null }),
   snoozed: (s, _at, until) => ({ ...s, snoozed_until: until ?? null }),
-  returned: (s) => ({ ...s, snoozed_until: null }),
+  returned: (s) => ({ ...s, snoozed_until: null, read_at: null, seen_at: null }), // it comes back as new
 };
 
 /** Whether a forward still waits for its time. */

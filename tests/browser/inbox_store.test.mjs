@@ -6,6 +6,7 @@ import test from "node:test";
 import { createConnection } from "../../api/web/connection.js";
 import { createInbox } from "../../api/web/inbox.js";
 import { members, object } from "../../api/web/json-text.js";
+import { isUnread, isUnseen, marked } from "../../api/web/notices.js";
 import { Gateway } from "./fake_gateway.mjs";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -223,4 +224,12 @@ test("the members of a JSON object keep their text", () => {
   assert.equal(object(members(text)), '{"a":1.0,"m":{"x":[1, {"y":"}\\""}]},"big":12345678901234567890,"s":"q\\\\"}');
   assert.deepEqual(members("{}"), []);
   assert.throws(() => members("[1]"), TypeError);
+});
+
+test("what was snoozed comes back as unread and unseen, read or not", () => {
+  const at = "2026-01-01T00:00:00.000Z", fresh = { id: "n1", state: { seen_at: null, read_at: null, archived_at: null, snoozed_until: null } };
+  const asleep = marked(marked(fresh, "read", at), "snoozed", at, "2026-01-02T00:00:00.000Z");
+  assert.deepEqual([isUnread(asleep), isUnseen(asleep)], [false, false]);
+  const back = marked(asleep, "returned", at);
+  assert.deepEqual([isUnread(back), isUnseen(back)], [true, true]);
 });
