@@ -27,6 +27,7 @@ LOOK_EVERY_S = 1.0
 QUIET_AFTER_S = 3.0
 STUCK_AFTER_S = 15.0
 CHECK_EVERY_S = 60.0
+START_S = 30.0  # longer than the group waits for a member that is frozen
 
 
 class Watch:
@@ -35,6 +36,22 @@ class Watch:
     def __init__(self, store: Store, reader: LogReader, catalogue: Catalogue, spots: list[Spot]) -> None:
         self._store, self._reader, self._catalogue, self._spots = store, reader, catalogue, spots
         self._left: dict[Spot, int] = {}
+
+    async def begin(self, folding: Folding, app: faust.App) -> None:
+        """Start the consumer. An assignment whose connection went while the database was away is never ended by the
+        client, and its partitions would be read by nobody: without progress for START_S it is a Restart.
+        """
+        start, seen = asyncio.ensure_future(app.start()), -1
+        try:
+            while not start.done():
+                if folding.progress == seen:
+                    msg = f"no partition was assigned for {START_S:g} s"
+                    raise Restart(msg)
+                seen = folding.progress
+                await asyncio.wait({start}, timeout=START_S)
+            start.result()
+        finally:
+            start.cancel()
 
     async def run(self, folding: Folding, app: faust.App) -> None:
         """Look every second, compare with the log every minute."""

@@ -116,7 +116,7 @@ class _Worker:
         if self._settings.metrics_port is not None:
             serve(self._settings.metrics_port)
         watch = Watch(self._store, self._reader, catalogue, spots)
-        await app.start()
+        await watch.begin(self._folding, app)
         for work in (
             self._start_over(),
             self._relay.run(self._folding),
