@@ -1,14 +1,21 @@
-"""`python -m bench [start|paths|inbox|explain|peer]`: all without a name. Prints Markdown, as in docs."""
+"""`python -m bench [start|paths|inbox|explain|peer|rebuild]`: all without a name. Prints Markdown, as in docs."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from bench import explain, inbox, paths, start
+from bench import explain, inbox, paths, rebuild, start
 from bench.peer import run as peer
 
-BENCHMARKS = {"start": start.main, "paths": paths.main, "inbox": inbox.main, "explain": explain.main, "peer": peer.main}
+BENCHMARKS = {
+    "start": start.main,
+    "paths": paths.main,
+    "inbox": inbox.main,
+    "explain": explain.main,
+    "peer": peer.main,
+    "rebuild": rebuild.main,
+}
 
 
 def main() -> None:
