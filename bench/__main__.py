@@ -1,11 +1,14 @@
-"""`python -m bench [start|paths|inbox|explain|peer|rebuild]`: all without a name. Prints Markdown, as in docs."""
+"""`python -m bench [start|paths|inbox|explain|peer|rebuild|backlog|clock|fan_out]`: all without a name.
+
+Prints Markdown, as in docs.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from bench import explain, inbox, paths, rebuild, start
+from bench import backlog, clock, explain, fan_out, inbox, paths, rebuild, start
 from bench.peer import run as peer
 
 BENCHMARKS = {
@@ -15,6 +18,9 @@ BENCHMARKS = {
     "explain": explain.main,
     "peer": peer.main,
     "rebuild": rebuild.main,
+    "backlog": backlog.main,
+    "clock": clock.main,
+    "fan_out": fan_out.main,
 }
 
 

@@ -45,10 +45,19 @@ class Log:
 @contextmanager
 def log(partitions: int) -> Iterator[Log]:
     """A broker with all topics made; gone with its folder at the end."""
-    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder, EmbeddedBroker(Path(folder) / "kafka") as broker:
-        made = Log(Cluster(broker.bootstrap), Catalogue(("vm",), "bench-", partitions), Path(folder))
-        apply(made.cluster, made.catalogue)
-        yield made
+    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as name:
+        folder = Path(name)
+        with EmbeddedBroker(folder / "kafka") as broker:
+            made = Log(Cluster(broker.bootstrap), Catalogue(("vm",), "bench-", partitions), folder)
+            apply(made.cluster, made.catalogue)
+            yield made
+
+
+@contextmanager
+def log_at(bootstrap: str, prefix: str, partitions: int) -> Iterator[Log]:
+    """The log of another process, with a folder of one's own."""
+    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder:
+        yield Log(Cluster(bootstrap), Catalogue(("vm",), prefix, partitions), Path(folder))
 
 
 def raised(number: int, users: int, after_ms: int | None) -> tuple[str, Event]:
