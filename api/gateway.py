@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from api.metrics import Metrics
 from api.problems import Problem
 from api.ranges import Ranges
 from api.settings import GatewaySettings
+from api.tasks import must_not_fail
 from api.tokens import Tokens
 from projections.sql.schema import STAMP
 from projections.sql.store import Store, generation
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS, CONTROLS)
 STAGGER_S = 2.0
 ROWS_CHECK_S = 2.0
-PLEASE_RESTART = 3
 
 
 class Gateway:
@@ -77,9 +76,9 @@ class Gateway:
         if self.settings.metrics_port is not None:
             self.metrics.serve(self.settings.metrics_port)
         self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._wanted, self._forget))
-        self._reader.add_done_callback(_must_not_end)
+        self._reader.add_done_callback(must_not_fail)
         self._rows_watch = asyncio.create_task(self._watch_rows())
-        self._rows_watch.add_done_callback(_must_not_end)
+        self._rows_watch.add_done_callback(must_not_fail)
 
     async def stop(self) -> None:
         """Close everything."""
@@ -213,10 +212,3 @@ class Gateway:
 
     def _broken(self, entity_type: str) -> Callable[[], None]:
         return lambda: self.metrics.broken.labels(entity_topic(entity_type)).inc()
-
-
-def _must_not_end(task: asyncio.Task[None]) -> None:
-    """A reader that ended without being told to is a bug: the process ends, its supervisor starts another."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the live reader ended error=%s", type(error).__name__, exc_info=error)
-        os._exit(PLEASE_RESTART)

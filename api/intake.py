@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,13 +20,14 @@ from api.lanes import own_lanes
 from api.plain_notice import PlainNotice
 from api.problems import Problem
 from api.sending import SEND_S
+from api.tasks import must_not_fail
 from projections.fan_out import direct_notices
 from projections.sql.views import recipients
 from topics.catalogue import NOTICES
 from topics.codec import encode
 from topics.events import NoticeRaised, NoticeRequested
 from topics.partition import partition_of
-from topics.produce import NotOnTheLog, Placed, now_us
+from topics.produce import NotOnTheLog, now_us
 
 if TYPE_CHECKING:
     from api.gateway import Gateway
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 AT_A_TIME = 100
 LOOK_ROUND_S = 1.0
+TOGETHER_S = 0.005
 _partition = lru_cache(maxsize=50_000)(partition_of)
 
 
@@ -84,7 +86,8 @@ class Intake:
         self._asked: deque[tuple[PlainNotice, str, str, Answer]] = deque()
         self._looking: asyncio.Task[None] | None = None
         self._waiting: dict[int, list[_Waiting]] = {}
-        self._senders: dict[int, asyncio.Task[None]] = {}
+        self._on_way: dict[int, asyncio.Task[None]] = {}
+        self._sending: asyncio.Task[None] | None = None
         self._open: deque[_Errand] = deque()
         self._round: asyncio.TimerHandle | None = None
 
@@ -94,6 +97,7 @@ class Intake:
         self._asked.append((notice, subject, request_key, answer))
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_up())
+            self._looking.add_done_callback(must_not_fail)
 
     def say(self, raised: Iterable[NoticeRaised], answer: Answer) -> None:
         """Put notices on the log. `answer` is called once."""
@@ -102,15 +106,16 @@ class Intake:
         for user, value in records:
             partition = _partition(user, self._gateway.live.partitions(NOTICES))
             self._waiting.setdefault(partition, []).append(((user.encode(), value), errand))
-            if partition not in self._senders:
-                self._senders[partition] = loop.create_task(self._send(partition))
+        if self._sending is None:
+            self._sending = loop.create_task(self._send())
+            self._sending.add_done_callback(must_not_fail)
         self._open.append(errand)
         if self._round is None:
             self._round = loop.call_later(LOOK_ROUND_S, self._look_round)
 
     def stop(self) -> None:
         """Nothing is sent any longer."""
-        for task in (self._looking, *self._senders.values()):
+        for task in (self._looking, self._sending, *self._on_way.values()):
             if task is not None:
                 task.cancel()
         if self._round is not None:
@@ -157,31 +162,50 @@ class Intake:
         self.say(raised_by(asked), answer)
 
     # ---- to the log
-    async def _send(self, partition: int) -> None:
-        producer = self._gateway.producer
-        while waiting := [w for w in self._waiting.pop(partition, ()) if w[1].answer is not None]:
-            try:
-                taken, first = await producer.enqueue_group(NOTICES, partition, [record for record, _ in waiting])
-            except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
-                for _, errand in waiting:
-                    errand.end(_problem(error))
-                continue
-            first.add_done_callback(lambda f, group=waiting[:taken]: _landed(f, group))  # type: ignore[misc]
-            if taken < len(waiting):
-                self._waiting[partition] = waiting[taken:] + self._waiting.pop(partition, [])
-        del self._senders[partition]
+    async def _send(self) -> None:
+        """Round after round: whatever waits goes together, a batch for each partition, and the next round waits for the
+        acknowledgements; but not for long, for one partition's leader may be away.
+        """
+        while self._waiting:
+            for partition in self._waiting.keys() - self._on_way.keys():
+                self._on_way[partition] = asyncio.create_task(self._carry(partition, self._waiting.pop(partition)))
+            await asyncio.wait(list(self._on_way.values()), timeout=TOGETHER_S)
+        self._sending = None
+
+    async def _carry(self, partition: int, waiting: list[_Waiting]) -> None:
+        """To one partition, as much as a batch takes."""
+        group = [w for w in waiting if w[1].answer is not None]
+        try:
+            if group:
+                taken, first = await self._gateway.producer.enqueue_group(NOTICES, partition, [r for r, _ in group])
+                if taken < len(group):
+                    self._waiting[partition] = group[taken:] + self._waiting.pop(partition, [])
+                    del group[taken:]
+                placed = await first
+                for index, (_, errand) in enumerate(group):
+                    errand.landed(placed.partition, placed.offset + index)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
+            problem = _problem(error)
+            for _, errand in group:
+                errand.end(problem)
+        finally:
+            del self._on_way[partition]
 
     def _look_round(self) -> None:
         """Nobody is left without an answer for long."""
         loop = asyncio.get_running_loop()
         while self._open and (self._open[0].answer is None or self._open[0].give_up <= loop.time()):
             self._open.popleft().end(Problem("log_away"))
+        left = {p: [w for w in waiting if w[1].answer is not None] for p, waiting in self._waiting.items()}
+        self._waiting = {p: waiting for p, waiting in left.items() if waiting}
         self._round = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None
 
 
 def _problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
+    if isinstance(error, NotOnTheLog):
+        return Problem("too_large", "The log takes no record of this size.") if error.final else Problem("log_away")
     log.error("a direct notice could not be said error=%s", type(error).__name__, exc_info=error)
     return Problem("internal")
 
@@ -190,16 +214,3 @@ def raised_by(asked: NoticeRequested) -> list[NoticeRaised]:
     """The notices that a direct request asks for, with nothing on the log before them."""
     source = {"producer": asked.producer, "occurred_at": asked.occurred_at, "caused_by": ()}
     return [o.event for o in direct_notices(asked, source) if isinstance(o.event, NoticeRaised)]
-
-
-def _landed(first: asyncio.Future[Placed], group: Sequence[_Waiting]) -> None:
-    error = asyncio.CancelledError() if first.cancelled() else first.exception()
-    if error is None:
-        placed = first.result()
-        for index, (_, errand) in enumerate(group):
-            errand.landed(placed.partition, placed.offset + index)
-        return
-    final = isinstance(error, NotOnTheLog) and error.final
-    problem = Problem("too_large", "The log takes no record of this size.") if final else Problem("log_away")
-    for _, errand in group:
-        errand.end(problem)

@@ -15,6 +15,7 @@ from api.server import Server
 from api.short_cut import ShortCut
 from api.tokens import LEEWAY_S, Tokens, sign
 from tests.integration.gateway_world import SECRET, Door, Site
+from topics.partition import partition_of
 
 NOTICE = b'{"to":["u1"],"title":"hello"}'
 AROUND = b"/v1/notices?"  # a path that only the application knows
@@ -195,6 +196,23 @@ async def test_whoever_waits_too_long_for_the_log_is_told(site: Site, monkeypatc
         status, headers, problem = await line.post()
         assert (status, problem["code"]) == ("HTTP/1.1 503 Service Unavailable", "log_away")
         assert headers["content-type"] == "application/problem+json"
+
+
+async def test_a_partition_that_does_not_answer_holds_up_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {partition_of(f"u{i}", 2): f"u{i}" for i in range(20)}
+    async with site.gateway() as door, wire(door) as stuck, wire(door) as line:
+        enqueue_group = door.server.gateway.producer.enqueue_group
+
+        async def partly(topic: str, partition: int, records: list[tuple[bytes, bytes]]) -> object:
+            if partition == 0:
+                await asyncio.Event().wait()
+            return await enqueue_group(topic, partition, records)
+
+        monkeypatch.setattr(door.server.gateway.producer, "enqueue_group", partly)
+        said = [b'{"to":["%s"],"title":"t"}' % users[partition].encode() for partition in (0, 1)]
+        stuck.writer.write(stuck.request(said[0]))
+        for _ in range(5):
+            assert (await line.post(said[1]))[0].startswith("HTTP/1.1 202")
 
 
 async def test_a_lookup_that_fails_fails_those_who_asked_and_nobody_after(
