@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from projections.refold import Refold, feed, starts_of
+from projections.refold import WAIT_MS, Refold, feed, starts_of
 from projections.shares import NotApart, Share, at_work, parted
 from projections.sql.folds import folded_topics
 from projections.sql.schema import STAMP
-from projections.sql.shadow import ALONE, FOLDED, Fence, Shadow, beside, failure_of, is_taken
+from projections.sql.shadow import Shadow, beside, failure_of, is_taken
 from projections.sql.store import is_away
+from projections.sql.swap import ALONE, FOLDED, Fence, fenced
 from topics.catalogue import DEAD_LETTERS, Catalogue
 from topics.cluster import Cluster
 from topics.fetch import LogReader, Spot, reading
@@ -58,12 +59,12 @@ async def rebuild(
     tell: Callable[[Progress], None],
     projections: Sequence[str] = (),
 ) -> Rebuilt:
-    """Rebuild all, or only `projections` (of `projections.sql.shadow.ALONE`). CannotRebuild, InTheWay, NewerRows, Bug,
+    """Rebuild all, or only `projections` (of `projections.sql.swap.ALONE`). CannotRebuild, InTheWay, NewerRows, Bug,
     KafkaError, the database's errors; the live rows are then as they were.
     """
     begun = time.monotonic()
     with beside(database) as shadow:
-        async with reading(cluster, catalogue) as reader:
+        async with reading(cluster, catalogue, WAIT_MS) as reader:
             work = _Rebuild(cluster, reader, catalogue, shadow, tell, projections)
             try:
                 await work.read_it_all(in_shares=True)
@@ -145,14 +146,17 @@ class _Rebuild:
         why = ""
         for _ in range(TRIES):
             await self._catch_up(await self._until())
+            await self._same_log()
             try:
-                with self._shadow.fenced() as fence:
+                with fenced(self._shadow.live) as fence:
                     begun = time.monotonic()
                     until = await self._as_far_as(fence)
                     if self._refold.missing(until) > LITTLE:
                         why = "the worker folds faster than the rebuild can follow"
                         continue
                     await self._catch_up(until)
+                    if self._only and any(self._refold.at[s] != (n, 0) for s, n in until.items()):
+                        raise CannotRebuild("the rows went back: try again")
                     fence.replace(self._tables)
                 return time.monotonic() - begun
             except Exception as error:
@@ -167,7 +171,7 @@ class _Rebuild:
         ends = await self._reader.ends(self._spots)
         if not self._only:
             return ends
-        with self._shadow.fenced() as fence:
+        with fenced(self._shadow.live) as fence:
             return {s: min(end, fence.at[s].next if s in fence.at else 0) for s, end in ends.items()}
 
     async def _as_far_as(self, fence: Fence) -> dict[Spot, int]:
@@ -177,6 +181,11 @@ class _Rebuild:
         if self._only and (fence.stamp != STAMP or any(s not in ours for s in self._spots)):
             raise CannotRebuild("the rows are of another log or of another version: rebuild all of them")
         return {s: p.next for s, p in ours.items()}
+
+    async def _same_log(self) -> None:
+        for spot, now in (await self._reader.epoch(self._spots)).items():
+            if now and self._epochs[spot] and now != self._epochs[spot]:
+                raise CannotRebuild(f"{spot.topic} was made anew meanwhile: run it again")
 
     async def _catch_up(self, until: dict[Spot, int]) -> None:
         self._total = max(self._total, self.done + self._refold.missing(until))

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
-from projections.refold import Refold, Told, feed
+from projections.refold import WAIT_MS, Refold, Told, feed
 from projections.sql.shadow import Place
 from projections.sql.store import Store
 from topics.catalogue import DELIVERIES, NOTICES, Catalogue
@@ -116,7 +116,7 @@ async def _feed(share: Share, refold: Refold, pipe: Pipe) -> None:
     def told(topic: str, events: int) -> None:
         pipe.send(("told", topic, events))
 
-    async with reading(share.cluster, share.catalogue) as reader:
+    async with reading(share.cluster, share.catalogue, WAIT_MS) as reader:
         await feed(reader, share.catalogue, refold, share.until, told)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from projections.rebuild import Progress, opened
-from projections.refold import Refold, feed, starts_of
+from projections.refold import WAIT_MS, Refold, feed, starts_of
 from projections.sql import positions
 from projections.sql.commit import name_of
 from projections.sql.compare import Difference, Limits, compared
@@ -92,7 +92,7 @@ async def _verify(
     known = positions.trails(rows)
     halves = {s: at for s, (_, at, marks) in known.items() if marks and not marks[0][2]}
     found: list[Difference] = []
-    async with reading(cluster, catalogue) as reader:
+    async with reading(cluster, catalogue, WAIT_MS) as reader:
         spots = reader.spots(folded_topics(catalogue))
         epochs, starts = await opened(reader, spots)
         ends = await reader.ends(spots)

@@ -199,9 +199,9 @@ class LogReader:
 
 
 @asynccontextmanager
-async def reading(cluster: Cluster, catalogue: Catalogue) -> AsyncIterator[LogReader]:
+async def reading(cluster: Cluster, catalogue: Catalogue, wait_ms: int = 500) -> AsyncIterator[LogReader]:
     """A reader for a while."""
-    reader = LogReader(cluster, catalogue)
+    reader = LogReader(cluster, catalogue, wait_ms=wait_ms)
     try:
         await reader.start()
         yield reader

@@ -9,22 +9,19 @@ from __future__ import annotations
 import fcntl
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from sqlalchemy import Connection, false, func, insert, select, update
+from sqlalchemy import func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.schema import CreateTable, Table
+from sqlalchemy.schema import CreateTable
 
-from projections.sql.positions import Position
 from projections.sql.schema import (
     STAMP,
-    alert_configs,
-    alert_reports,
     crashes,
     delivery_requests,
     delivery_results,
@@ -35,29 +32,14 @@ from projections.sql.schema import (
     metadata,
     notices,
     outbox,
-    positions,
     preferences,
-    recipients,
-    silences,
     steps,
     tallies,
 )
-from projections.sql.store import NewerRows, Store
-from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, CONTROLS, DELIVERIES, RECIPIENTS
-from topics.fetch import Spot
+from projections.sql.store import Store
+from projections.sql.swap import FOLDED, SCHEMA, prepared
 
-SCHEMA = "tidings_rebuild"
-ONE_REBUILD, TABLES = 7_249_003, 7_249_001  # advisory locks; the second is that of Store.prepare
-FOLDED = [t for t in metadata.sorted_tables if t is not crashes]  # a crash is no word of the log: never replaced
-# What may be rebuilt alone: folds that only write down what the log says, so that nothing waits to be said for them.
-ALONE: dict[str, list[Table]] = {
-    ALERT_CONFIGS: [alert_configs],
-    RECIPIENTS: [recipients],
-    CONTROLS: [silences],
-    ALERT_REPORTS: [alert_reports],
-    "entities": [entities],
-    DELIVERIES: [delivery_requests, delivery_results],
-}
+ONE_REBUILD = 7_249_003  # an advisory lock
 # Tables in which each partition has rows of its own.
 PARTED = (
     notices,
@@ -97,22 +79,6 @@ def failure_of(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
-    """The live rows stand still: nobody moves a position while this is held. `at`: where they are."""
-
-    tx: Connection
-    at: dict[Spot, Position]
-    stamp: int
-    _replace: Callable[[Connection, Sequence[Table]], None]
-
-    def replace(self, tables: Sequence[Table]) -> None:
-        """Put these tables of the shadow in the place of the live ones, as a new generation."""
-        self._replace(self.tx, tables)
-        if meta not in tables:
-            self.tx.execute(update(meta).values(generation=str(uuid.uuid4())))
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """How to open the shadow, or a share of it, from another process."""
 
@@ -122,13 +88,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """`store` is filled by whoever made it; `live` are the rows that serve."""
+    """`store` is filled by whoever made it; `live` are the rows that serve, from where the shadow is seen, too."""
 
     store: Store
     live: Store
     place: Place
-    _swapping: Store
-    _replace: Callable[[Connection, Sequence[Table]], None]
 
     def begin(self) -> str:
         """Empty tables, without the indexes that no fold needs. The generation that they will bring."""
@@ -142,7 +106,7 @@ class Shadow:
     def keep_crashes(self) -> None:
         """What ended a worker three times is passed over here, too (rule 6)."""
         with self.live.writing() as tx:
-            _prepared(tx)
+            prepared(tx)
             rows = [dict(r._mapping) for r in tx.execute(select(crashes))]  # noqa: SLF001 - SQLAlchemy's public name
         with self.store.writing() as tx:
             if rows:
@@ -183,30 +147,17 @@ class Shadow:
             if tx.dialect.name == "postgresql":
                 tx.exec_driver_sql(f"ANALYZE {', '.join(t.name for t in FOLDED)}")
 
-    @contextmanager
-    def fenced(self) -> Iterator[Fence]:
-        """Hold all positions of the live rows; commits at the end. NewerRows, the database's errors."""
-        lite = self.live.url.startswith("sqlite")
-        # BEGIN IMMEDIATE would take the shadow's lock, too, which its own writer needs: the first statement takes ours.
-        with self._swapping.reading() if lite else self._swapping.writing() as tx:
-            if lite:
-                tx.execute(update(positions).where(false()).values(done=0))
-            stamp = _prepared(tx)
-            rows = tx.execute(select(positions).order_by(positions.c.topic, positions.c.partition).with_for_update())
-            at = {Spot(r.topic, r.partition): Position(r.next, r.done, r.half_id, r.epoch) for r in rows}
-            yield Fence(tx, at, stamp, self._replace)
-
 
 @contextmanager
 def beside(url: str) -> Iterator[Shadow]:
     """A shadow of the database at `url`, removed at the end. InTheWay, the database's errors."""
-    with _file_beside(url) if url.startswith("sqlite") else _schema_beside(url) as (place, swapping, replace):
-        store, live = Store(place.url, place.setup), Store(url)
+    with _file_beside(url) if url.startswith("sqlite") else _schema_beside(url) as (place, live):
+        store = Store(place.url, place.setup)
         try:
-            yield Shadow(store, live, place, swapping, replace)
+            yield Shadow(store, live, place)
         finally:
-            for each in (store, swapping, live):
-                each.close()
+            store.close()
+            live.close()
 
 
 def scratch(file: Path) -> Store:
@@ -224,11 +175,8 @@ def bare(store: Store) -> str:
     return generation
 
 
-Opened = tuple[Place, Store, Callable[[Connection, Sequence[Table]], None]]
-
-
 @contextmanager
-def _file_beside(url: str) -> Iterator[Opened]:
+def _file_beside(url: str) -> Iterator[tuple[Place, Store]]:
     database = make_url(url).database
     if not database or database == ":memory:":
         raise InTheWay("a database in memory is its process's own: it can't be rebuilt from outside")
@@ -240,14 +188,16 @@ def _file_beside(url: str) -> Iterator[Opened]:
             raise InTheWay("another rebuild of this database is at work: wait for its end") from None
         _remove(file)
         try:
-            attached = Store(url, (f"ATTACH DATABASE '{_quoted(str(file))}' AS shadow",))
-            yield Place(f"sqlite:///{file}", QUICKLY), attached, _copied
+            yield (
+                Place(f"sqlite:///{file}", QUICKLY),
+                Store(url, (f"ATTACH DATABASE '{_quoted(str(file))}' AS shadow",)),
+            )
         finally:
             _remove(file)
 
 
 @contextmanager
-def _schema_beside(url: str) -> Iterator[Opened]:
+def _schema_beside(url: str) -> Iterator[tuple[Place, Store]]:
     keeper = Store(url)
     try:
         with keeper.reading() as tx:  # the lock is the connection's, which stays open until `keeper` is closed
@@ -256,8 +206,10 @@ def _schema_beside(url: str) -> Iterator[Opened]:
         _drop_schema(keeper)
         with keeper.writing() as tx:
             tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-        yield Place(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url), _moved
-        _drop_schema(keeper)
+        try:
+            yield Place(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url)
+        finally:
+            _drop_schema(keeper)
     finally:
         keeper.close()
 
@@ -276,35 +228,3 @@ def _remove(file: Path) -> None:
 
 def _quoted(name: str) -> str:
     return name.replace("'", "''")
-
-
-def _prepared(tx: Connection) -> int:
-    """Tables are there, and of no newer version than this one; the stamp of the rows, 0 where there are none."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(select(func.pg_advisory_xact_lock(TABLES)))
-    metadata.create_all(tx)
-    stamp = tx.execute(select(meta.c.stamp)).scalar() or 0
-    if stamp > STAMP:
-        msg = f"the database was written by a newer version (stamp {stamp}, this one knows {STAMP})"
-        raise NewerRows(msg)
-    return stamp
-
-
-def _copied(tx: Connection, tables: Sequence[Table]) -> None:
-    """SQLite: from the attached file. Into new tables of the same shape it copies whole trees, indexes included."""
-    for table in tables:
-        table.drop(tx, checkfirst=True)
-        table.create(tx)
-        tx.exec_driver_sql(f'INSERT INTO main."{table.name}" SELECT * FROM shadow."{table.name}"')  # noqa: S608 - ours
-
-
-def _moved(tx: Connection, tables: Sequence[Table]) -> None:
-    """PostgreSQL: the tables change places.
-
-    All are locked first, so that no snapshot sees one table of the old rows and another one of the new.
-    """
-    schema = tx.execute(select(func.current_schema())).scalar()
-    tx.exec_driver_sql(f"LOCK TABLE {', '.join(sorted(t.name for t in FOLDED))} IN ACCESS EXCLUSIVE MODE")
-    for table in tables:
-        table.drop(tx)
-        tx.exec_driver_sql(f'ALTER TABLE {SCHEMA}.{table.name} SET SCHEMA "{schema}"')

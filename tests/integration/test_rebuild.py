@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from projections import shares
 from projections.rebuild import CannotRebuild, Rebuilt, rebuild
 from projections.sql.compare import Difference, shown
 from projections.sql.schema import (
+    STAMP,
     alert_configs,
     delivery_requests,
     entities,
@@ -32,9 +31,10 @@ from projections.sql.schema import (
     trail,
 )
 from projections.sql.shadow import InTheWay, beside
-from projections.sql.store import Store
-from projections.verify import verify
+from projections.sql.store import NewerRows, Store
+from projections.verify import CannotVerify, verify
 from streams.worker import RESTART
+from tests.integration.command_line import TIDINGS, bare, tidings
 from tests.integration.gateway_world import Site as GatewaySite
 from tests.integration.worker_site import Site, by_test, entity, mark, raised, recipient, request
 from topics.catalogue import COMMANDS, NOTICE_REQUESTS, NOTICES, entity_topic
@@ -69,6 +69,7 @@ async def lived(site: Site) -> None:
         await site.say(NOTICES, user, later)
         await site.say(NOTICES, user, mark(user, later.notice_id, "read"))
         await site.say(NOTICES, user, raised(user))
+    await site.until(select(recipients), lambda rows: len(rows) == 3)
     for key in ("r1", "r2"):
         await site.say(NOTICE_REQUESTS, "billing", request(PEOPLE, key))
     delivered = select(steps.c.user_id).where(steps.c.state == "delivered")
@@ -92,25 +93,15 @@ def rows_of(site: Site) -> str:
     return str(site.rows(select(meta.c.generation))[0].generation)
 
 
-def run(site: Site, *command: str, wait: bool = True) -> "subprocess.Popen[str]":
-    """The command line, on this site's log and database."""
-    given = {
-        "TIDINGS_KAFKA": site.cluster.bootstrap,
-        "TIDINGS_DATABASE": site.url,
-        "TIDINGS_ENTITY_TYPES": "vm",
-        "TIDINGS_PARTITIONS": "2",
-        "TIDINGS_TOPIC_PREFIX": site.catalogue.prefix,
+def given(site: Site) -> dict[str, str]:
+    """The settings of this site's log and database, for the command line."""
+    return {
+        "kafka": site.cluster.bootstrap,
+        "database": site.url,
+        "entity_types": "vm",
+        "partitions": "2",
+        "topic_prefix": site.catalogue.prefix,
     }
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("tidings")), *command],
-        env=os.environ | given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if wait:
-        process.wait(60)
-    return process
 
 
 async def test_a_rebuild_beside_a_worker_gives_equal_rows_and_says_nothing(site: Site) -> None:
@@ -166,7 +157,7 @@ async def test_while_notices_come_in_a_rebuild_swaps_in_and_none_is_lost_or_said
     assert {getattr(e, "notice_id", None) for e in said} >= wanted
 
 
-async def test_wrong_rows_are_found_and_a_rebuild_mends_them(site: Site) -> None:
+async def test_wrong_rows_are_found_and_a_rebuild_mends_them(site: Site, tmp_path: Path) -> None:
     async with site.working():
         await lived(site)
     before = await site.sizes()
@@ -186,13 +177,13 @@ async def test_wrong_rows_are_found_and_a_rebuild_mends_them(site: Site) -> None
     wrong = {"notices", "steps", "tallies", "delivery_requests", "alert_configs", "trail", "outbox"}
     assert tables == wrong
     assert "tallies cyd: unread: the log says 3, the rows say 99" in list(shown(found))
-    process = run(site, "verify")
-    assert process.returncode == 1
-    assert len(process.stdout.readlines()) == len(found) if process.stdout else 0
-    process = run(site, "rebuild")
-    assert process.returncode == 0, process.stderr.read() if process.stderr else ""
-    assert await differences(site) == []
-    assert run(site, "verify").returncode == 0
+    told = await asyncio.to_thread(tidings, tmp_path, "verify", given=given(site))
+    assert (told.returncode, told.stdout.splitlines()) == (1, list(shown(found)))
+    told = await asyncio.to_thread(tidings, tmp_path, "rebuild", given=given(site))
+    assert told.returncode == 0, told.stderr
+    told = await asyncio.to_thread(tidings, tmp_path, "verify", given=given(site))
+    assert (told.returncode, told.stdout) == (0, "")
+    assert "0 differences" in told.stderr
     async with site.working():
         await site.settled()
     assert await site.sizes() == before
@@ -205,15 +196,14 @@ async def test_a_rebuild_that_is_killed_leaves_the_rows_as_they_were(site: Site)
     await asyncio.gather(*sending)
     generation, before = rows_of(site), {t.name: site.rows(select(t)) for t in metadata.sorted_tables}
     for after_s in (1.0, 1.5, 2.0, 2.5):
-        process = run(site, "rebuild", wait=False)
+        process = await asyncio.create_subprocess_exec(*TIDINGS, "rebuild", env=bare(**given(site)), stderr=DEVNULL)
         try:
-            process.wait(after_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        else:
-            break
-        assert rows_of(site) == generation
+            await asyncio.wait_for(process.wait(), after_s)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        if rows_of(site) != generation:
+            break  # it was done before the kill
         assert {t.name: site.rows(select(t)) for t in metadata.sorted_tables} == before
     await rebuilt(site)
     assert rows_of(site) != generation
@@ -240,7 +230,7 @@ async def test_an_empty_database_is_filled_without_a_worker(site: Site, kafka: s
     store.close()
 
 
-async def test_one_projection_alone_is_rebuilt_where_nothing_hangs_on_it(site: Site) -> None:
+async def test_one_projection_alone_is_rebuilt_where_nothing_hangs_on_it(site: Site, tmp_path: Path) -> None:
     async with site.working():
         await lived(site)
     with site.store.writing() as tx:
@@ -255,8 +245,8 @@ async def test_one_projection_alone_is_rebuilt_where_nothing_hangs_on_it(site: S
         tx.execute(update(positions).where(positions.c.topic == VM).values(epoch="another"))
     with pytest.raises(CannotRebuild, match="rebuild all"):
         await rebuilt(site, "entities")
-    refused = run(site, "rebuild", "--projection", "notices")
-    assert refused.returncode == 2
+    refused = await asyncio.to_thread(tidings, tmp_path, "rebuild", "--projection", "notices", given=given(site))
+    assert (refused.returncode, "can't be rebuilt alone" in refused.stderr) == (2, True)
 
 
 async def test_rows_of_another_log_or_beyond_its_end_are_told_and_rebuilt(site: Site) -> None:
@@ -345,3 +335,20 @@ async def test_shares_fold_what_one_process_folds_and_give_up_where_users_are_no
     assert await differences(site) == []
     grown = {t: n - before[t] for t, n in (await site.sizes()).items() if n != before[t]}
     assert grown == {NOTICES: 1}
+
+
+async def test_rows_of_an_older_version_serve_until_they_are_replaced_and_those_of_a_newer_stay(site: Site) -> None:
+    async with site.working():
+        await lived(site)
+    with site.store.writing() as tx:
+        tx.execute(update(meta).values(stamp=STAMP - 1))
+    with pytest.raises(CannotVerify):
+        await differences(site)
+    with pytest.raises(CannotRebuild, match="rebuild all"):
+        await rebuilt(site, "entities")
+    await rebuilt(site)
+    assert await differences(site) == []
+    with site.store.writing() as tx:
+        tx.execute(update(meta).values(stamp=STAMP + 1))
+    with pytest.raises(NewerRows):
+        await rebuilt(site)

@@ -30,7 +30,7 @@ def rebuild(projection: tuple[str, ...], data: Path) -> None:
     """
     with in_one_line(), of_the_database():
         from projections.rebuild import rebuild as run  # noqa: PLC0415 - loads SQLAlchemy
-        from projections.sql.shadow import ALONE  # noqa: PLC0415
+        from projections.sql.swap import ALONE  # noqa: PLC0415
 
         for name in projection:
             if name not in ALONE:

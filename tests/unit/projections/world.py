@@ -21,8 +21,9 @@ from projections.sql.fold import Decider
 from projections.sql.folds import fold_of
 from projections.sql.schema import outbox as outbox_table
 from projections.sql.schema import steps
-from projections.sql.shadow import FOLDED, beside
+from projections.sql.shadow import beside
 from projections.sql.store import Store, generation, next_offsets, wipe
+from projections.sql.swap import FOLDED, fenced
 from projections.sql.waits import due
 from topics.catalogue import CONTROLS, DEAD_LETTERS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
 from topics.codec import Undecodable, decode, encode
@@ -385,7 +386,7 @@ class World:
             until[Spot(DEAD_LETTERS, 0)] = len(self.log.parts[Spot(DEAD_LETTERS, 0)])
             self._refold(refold, until)
             shadow.complete()
-            with shadow.fenced() as fence:
+            with fenced(shadow.live) as fence:
                 self._refold(refold, {s: max(until[s], fence.at[s].next if s in fence.at else 0) for s in SPOTS})
                 fence.replace(FOLDED)
 
