@@ -7,8 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -17,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from projections.sql.store import is_away, wipe
-from tests.chaos.roles import ROOT, Role
+from tests.chaos.roles import Role
 from tests.chaos.shape import Shape
 from tests.chaos.site import Site
 
@@ -129,10 +127,10 @@ class Faults:
                 self.seen["database down"] += 1
 
     async def _copies(self) -> None:
-        """A copy is kept; later it is put back; and once the rows are wiped under everybody's hands."""
+        """A copy is kept; later it is put back; then the rows are wiped under everybody's hands; and so on."""
         turn = sum(self.seen[name] for name in ("copy kept", "old copy put back", "rows wiped")) % 3
         async with self._rows:
-            if turn == 1:
+            if turn == 2:
                 self.seen["rows wiped"] += await asyncio.to_thread(self._wipe)
                 return
             async with self._site.supervised:
@@ -157,19 +155,7 @@ class Faults:
 
     async def _rebuilds(self) -> None:
         """`tidings rebuild` beside all that. It may give up when its database or broker goes; it may not do harm."""
-        command = [sys.executable, "-m", "tidings.cli.main", "rebuild"]
-        with (self._site.folder / "rebuild.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command, cwd=ROOT, env=os.environ | self._site.environment, stdout=log, stderr=subprocess.STDOUT
-            )
-            try:
-                code = await asyncio.wait_for(process.wait(), self._shape.rebuild_s)
-            except TimeoutError:
-                code = -signal.SIGKILL
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+        code = await self._site.command("rebuild", self._shape.rebuild_s)
         self.seen["rebuilds that finished" if code == 0 else "rebuilds cut short"] += 1
 
 

@@ -114,9 +114,9 @@ class People:
         )  # fmt: skip
         await self._site.say(CONTROLS, "hush", silence)
         await self._site.until("the silence is known", self._hushed, self._shape.settle_s)
-        for user in PEOPLE:
-            person = {"name": user, "addresses": {"email": f"{user}@example.test"}}
-            await self._site.surely("PUT", f"/v1/recipients/{user}", SHOP, person, (200, 201))
+        people = {u: {"name": u, "addresses": {"email": f"{u}@example.test"}} for u in PEOPLE}
+        calls = [self._site.surely("PUT", f"/v1/recipients/{u}", SHOP, p, (200, 201)) for u, p in people.items()]
+        await asyncio.gather(*calls)
         await self._prefer(QUIET, {"quiet": [{"from": "00:00", "to": "00:00"}], "time_zone": "Europe/Berlin"})
         await self._prefer(GATHERING, {"channels": {"email": {"digest": "2s"}}})
         for name, config in CONFIGS.items():

@@ -65,6 +65,7 @@ async def _live(site: Site, shape: Shape, rng: random.Random) -> tuple[Evidence,
         await site.until("stored", lambda: _stored(site, people.said), shape.settle_s)
         await people.read_the_rest()
         await site.until("at rest", site.unrest, shape.settle_s)
+        assert await site.command("verify", shape.settle_s) == 0, f"`tidings verify` differs: {site.folder}/verify.log"
     finally:
         reading.cancel()
         ended = await asyncio.gather(reading, return_exceptions=True)

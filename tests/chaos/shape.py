@@ -27,9 +27,9 @@ class Shape:
 
 
 SCALED = Shape(
-    flow_s=30,
-    directs=1_200,
-    changes=200,
+    flow_s=26,
+    directs=1_000,
+    changes=180,
     announcements=2,
     strangers=120,
     broker_down_s=5,
@@ -39,11 +39,11 @@ SCALED = Shape(
     pauses_s={
         "kills": 2.0,
         "freezes": 1.0,
-        "broker": 7.0,
-        "database": 7.0,
+        "broker": 5.0,
+        "database": 5.0,
         "members": 6.0,
-        "copies": 8.0,
-        "rebuilds": 9.0,
+        "copies": 5.0,
+        "rebuilds": 7.0,
     },
 )
 FULL = Shape(

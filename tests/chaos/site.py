@@ -5,6 +5,9 @@ clients.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +25,7 @@ from projections.sql.schema import delivery_results, outbox, positions, steps
 from projections.sql.store import Store
 from tests.chaos.databases import Database
 from tests.chaos.post import Post
-from tests.chaos.roles import Role
+from tests.chaos.roles import ROOT, Role
 from topics.catalogue import DELIVERIES, Catalogue
 from topics.cluster import Cluster
 from topics.events import DeliveryRequested, Event
@@ -160,6 +163,25 @@ class Site:
         """Start what has ended and is wanted."""
         for role in self.roles.values():
             role.revive()
+
+    async def command(self, name: str, seconds: float) -> int:
+        """Run `tidings NAME`, for so long at most; its exit code. What it says stands in its log."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tidings.cli.main", name),
+                cwd=ROOT,
+                env=os.environ | self.environment,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                return await asyncio.wait_for(process.wait(), seconds)
+            except TimeoutError:
+                return -signal.SIGKILL
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
 
     async def supervise(self) -> None:
         """For ever."""
