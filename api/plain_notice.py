@@ -98,4 +98,3 @@ def _body(given: dict[str, Any], text: str) -> bytes:
             if name in given
         ]
     return ("{" + ",".join(parts) + "}").encode()
-
