@@ -35,10 +35,11 @@ SCALED = Shape(
     broker_down_s=5,
     database_down_s=5,
     settle_s=90,
+    freeze_s=(6.4, 7.2),
     rebuild_s=8,
     pauses_s={
         "kills": 2.0,
-        "freezes": 1.0,
+        "freezes": 0.5,
         "broker": 5.0,
         "database": 5.0,
         "members": 6.0,
