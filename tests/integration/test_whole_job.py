@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import websockets
 
-from tests.chaos.site import Post, Site, running
 from tests.integration.command_line import ROOT
 from tests.integration.gateway_world import Talk
+from tests.integration.whole_site import Post, Site, running
 from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Decided, DeliveryRequested, DeliverySent
 from topics.ids import new_id
