@@ -22,6 +22,13 @@ from sqlalchemy.sql.schema import Table
 from projections.sql.schema import STAMP, meta, metadata, positions
 
 BUSY_MS = 5_000
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    f"busy_timeout={BUSY_MS}",
+    "cache_size=-16000",
+    "wal_autocheckpoint=4000",  # pages: a checkpoint waits for the disk, and on a backlog each page is changed often
+)
 
 
 class NewerRows(RuntimeError):
@@ -219,7 +226,7 @@ def _engine(url: str, setup: Sequence[str], *, write: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # this module says BEGIN itself
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "cache_size=-16000"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         for statement in setup:
             connection.execute(statement)
