@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
 
 from projections.forwarding import due_id
+from projections.outgoing import Outgoing
 from projections.refold import Refold
 from projections.sql import outbox, positions
 from projections.sql.commit import OtherRows, commit, sweep
@@ -119,6 +120,7 @@ class Worker:
         """As at a start: nothing is owned yet, the ends are noted."""
         self.at: dict[Spot, tuple[int, int]] = {}
         self.hand: dict[Spot, list[Item]] = {}
+        self.rest: dict[Spot, tuple[tuple[int, int], Sequence[Outgoing]]] = {}
         self.cursor: dict[Spot, tuple[int, int]] = {}
         self.sent_at: dict[Spot, int] = {}
         self.said: dict[str, int] = {}
@@ -169,10 +171,14 @@ class Worker:
         if not batch:
             return
         decider = Decider("worker", self.log.now) if self.caught_up() else None
+        half, rest = self.rest.pop(spot, (at, ()))
         try:
             done = commit(
-                self.world.store, self.folds[spot.topic], spot, batch, at, self.rows_of, decider=decider, mark=True
-            )
+                self.world.store, self.folds[spot.topic], spot, batch, at, self.rows_of,
+                decider=decider, mark=True, rest=rest if half == at else (),
+            )  # fmt: skip
+            if done.rest:
+                self.rest[spot] = (done.next, done.done), done.rest
         except positions.FenceLost:
             with self.world.store.writing() as tx:
                 found = positions.read(tx, spot)
