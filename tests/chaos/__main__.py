@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"tidings-chaos-{seed + index}-"))
         print(f"round {index + 1} of {rounds}: seed {seed + index}, {kind}, logs in {folder}", flush=True)  # noqa: T201
         outcomes.append(asyncio.run(play(folder, kind, seed + index, shape)))
+        shutil.rmtree(folder)  # it stays where a rule was broken
         print(table(outcomes[-1:]), flush=True)  # noqa: T201
     print(table(outcomes))  # noqa: T201
 
