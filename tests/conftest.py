@@ -15,7 +15,7 @@ import pytest
 
 from broker.embedded import EmbeddedBroker
 
-SHARED_KAFKA = "TIDINGS_TEST_KAFKA"
+SHARED_KAFKA = "KAFKA_OF_THE_TESTS"
 _shared = ExitStack()
 
 

@@ -111,13 +111,23 @@ class LogReader:
 
     async def ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         """The offset after the last record of each."""
-        found = await self.consumer.end_offsets([self._tp(s) for s in spots])
+        found = await self.consumer.end_offsets(self._known(spots))
         return {self._spot(tp): offset for tp, offset in found.items()}
 
     async def starts(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         """The first offset that is still there."""
-        found = await self.consumer.beginning_offsets([self._tp(s) for s in spots])
+        found = await self.consumer.beginning_offsets(self._known(spots))
         return {self._spot(tp): offset for tp, offset in found.items()}
+
+    def _known(self, spots: Iterable[Spot]) -> list[TopicPartition]:
+        """Partitions of which the client knows the leaders: it would learn them topic by topic, 0.1 s each."""
+        parts = [self._tp(s) for s in spots]
+        if not self.consumer.assignment():
+            self.consumer.assign(parts)
+            self.consumer.pause(*parts)
+            for part in parts:  # a position, or it would be looked for, and none is kept anywhere
+                self.consumer.seek(part, 0)
+        return parts
 
     async def seek(self, positions: dict[Spot, int]) -> None:
         """Read exactly these partitions from these offsets on."""
