@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from projections.delivery import DELIVERY_DEADLINE_MS
 from projections.digests import digest_id
@@ -22,6 +23,7 @@ from topics.json_text import dumps, encoded, joined
 
 FINAL = ("sent", "failed", "cancelled")
 LOOK_AGAIN_MS = 10_000
+READERS = 1_024  # kept as read, since many questions are of the same few people
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,20 @@ def _not_told(q: Question, at: int, seen: dict[str, str]) -> _Verdict | None:
 
 
 def _reader(q: Question) -> _Reader:
-    step, person = q.step, read_object(q.recipient or "")
+    step = q.step
     if step.kind != "recipient":
         return _Reader(Preferences(), "", step.value, "")
-    defaults = "" if read_object(step.asked_preferences) else dumps(person.get("preferences"))
-    own, name = preferences_of(defaults or step.asked_preferences), person.get("name")
-    address = read_object(dumps(person.get("addresses"))).get(step.channel)
-    zone = person.get("time_zone")
+    return _person(q.recipient or "", step.asked_preferences, step.channel)
+
+
+@lru_cache(READERS)
+def _person(recipient: str, asked_preferences: str, channel: str) -> _Reader:
+    """One's own preferences, or else the recipient's defaults as a whole."""
+    person = read_object(recipient)
+    defaults = "" if read_object(asked_preferences) else dumps(person.get("preferences"))
+    own, name = preferences_of(defaults or asked_preferences), person.get("name")
+    addresses, zone = person.get("addresses"), person.get("time_zone")
+    address = addresses.get(channel) if isinstance(addresses, dict) else None
     return _Reader(
         preferences=own,
         zone=own.time_zone or (zone if isinstance(zone, str) else ""),

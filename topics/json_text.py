@@ -25,6 +25,7 @@ def _no_json(name: str) -> None:
 
 _named = lru_cache(maxsize=4096)(json.dumps)
 _decoder = json.JSONDecoder(strict=True, parse_constant=_no_json)
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _pairs = json.JSONDecoder(strict=True, parse_constant=_no_json, object_pairs_hook=_Pairs)
 _token = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t\r\n]+')
 _space = re.compile(r"[ \t\r\n]*")
@@ -93,7 +94,7 @@ def _members(text: str) -> dict[str, str]:
 def parse(text: str) -> Any:
     """What valid JSON text says; ValueError for anything else: NaN, and nesting that no reader could follow, too."""
     try:
-        return json.loads(text, parse_constant=_no_json)
+        return _decoder.decode(text)
     except RecursionError as error:
         raise json.JSONDecodeError(NESTED, text, 0) from error
 
@@ -105,7 +106,7 @@ def joined(parts: dict[str, str]) -> str:
 
 def dumps(value: object) -> str:
     """Our own one-line form: no spaces, UTF-8 kept."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _encoder.encode(value)
 
 
 def encoded(text: str) -> bytes:

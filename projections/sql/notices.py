@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, Table, delete, or_, select
 
 from projections.box import HELD, Box
 from projections.deciding import decide
@@ -41,14 +41,26 @@ TEXTS = ("severity", "forward", "body")
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
-_NOTICES = select(notices).where(among(notices.c.user_id, notices.c.notice_id))
-_STEPS = select(steps).where(among(steps.c.user_id, steps.c.notice_id))
+# What stands in columns of the names of the fields, before and after the text and the version of a notice.
+_FIELDS = tuple(f.name for f in fields(Notice))
+_HEAD = _FIELDS[2 : _FIELDS.index("body")]
+_TAIL = _FIELDS[_FIELDS.index("version") + 1 : -1]
+_PLAIN = (*_HEAD, "body", *_TAIL)
+_STEP = tuple(f.name for f in fields(Step))
+_NAMED = ("user_id", "notice_id")
+_AT = 4  # the key and the version come first
+
+
+def _columns(table: Table, *names: str) -> Any:
+    return select(*[table.c[name] for name in names]).where(among(*[table.c[name] for name in _NAMED]))
+
+
+_TEXTLESS = _columns(notices, *_NAMED, "version_offset", "version_index", *_HEAD, *_TAIL)
+_NOTICES = _TEXTLESS.add_columns(notices.c.body)
+_STEPS = _columns(steps, *_NAMED, *_STEP)
 _EARLY = select(early).where(among(early.c.user_id, early.c.notice_id)).order_by(early.c.offset)
 _ANY_EARLY = select(early.c.offset).limit(1)
 _COMMANDS = select(marks).where(among(marks.c.user_id, marks.c.cmd))
-_TEXTLESS = select(*[c for c in notices.columns if c.name != "body"]).where(
-    among(notices.c.user_id, notices.c.notice_id)
-)
 _HELD = select(steps.c.user_id, steps.c.notice_id).where(
     among(steps.c.user_id, steps.c.held_in), steps.c.state.in_(HELD)
 )
@@ -195,14 +207,14 @@ def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool)
         return
     known = len(state.known)
     for row in tx.execute(_NOTICES if with_text else _TEXTLESS, {"keys": wanted}):
-        notice = _notice(row, row.body if with_text else NO_TEXT)
+        notice = _notice(row)
         key = notice.user, notice.notice_id
         state.box.notices[key] = notice
         state.known.add(key)
         state.versions[key] = notice.version
         state.counted[key] = (notice.unread, notice.unseen)
     for row in tx.execute(_STEPS, {"keys": wanted}) if len(state.known) > known else ():
-        state.box.add_step(state.box.notices[row.user_id, row.notice_id], _step(row))
+        state.box.add_step(state.box.notices[row[:2]], Step(*row[2:]))
     if not with_text or tx.execute(_ANY_EARLY).first() is None:
         return
     for row in tx.execute(_EARLY, {"keys": wanted}):
@@ -277,18 +289,15 @@ def _row(n: Notice, partition: int) -> dict[str, Any]:
     }
 
 
-def _notice(row: Any, body: str) -> Notice:
-    return Notice(
-        user=row.user_id,
-        notice_id=row.notice_id,
-        version=(row.version_offset, row.version_index),
-        body=body,
-        **{f: getattr(row, f) for f in _PLAIN if f != "body"},
-    )
+def _notice(row: Any) -> Notice:
+    """Of a row of _TEXTLESS or _NOTICES, by place: this is done for each notice of each batch."""
+    head, tail = row[_AT : _AT + len(_HEAD)], row[_AT + len(_HEAD) : _AT + len(_HEAD) + len(_TAIL)]
+    text = row[-1] if len(row) > _AT + len(_HEAD) + len(_TAIL) else NO_TEXT
+    made: Any = Notice
+    found: Notice = made(*row[:2], *head, text, tuple(row[2:_AT]), *tail)
+    return found
 
 
-# What stands in columns of the same names; of the others two are the key, one is two columns, one a table.
-_PLAIN = tuple(f.name for f in fields(Notice) if f.name not in ("user", "notice_id", "version", "steps"))
 _flags = attrgetter(*FLAGS)
 _plain = attrgetter(*_PLAIN)
 
@@ -302,9 +311,4 @@ def _step_row(n: Notice, s: Step, partition: int) -> dict[str, Any]:
     }
 
 
-def _step(row: Any) -> Step:
-    return Step(*_step_of(row))
-
-
-_STEP = tuple(f.name for f in fields(Step))
 _step_of = attrgetter(*_STEP)
