@@ -20,7 +20,7 @@ from faust.types.tuples import ConsumerMessage
 
 from topics.cluster import REQUEST_BYTES, Cluster
 
-BATCH = 500  # records: of a run, and of the runs that are folded together
+BATCH = 1_000  # records: of a run, and of the runs that are folded together
 RUNS = 32
 YIELDS = 4
 

@@ -152,9 +152,7 @@ class _Worker:
                 parts: defaultdict[tuple[Spot, int], list[Item]] = defaultdict(list)
                 for event in batch:
                     run = event.message
-                    part = parts[self._spot(run.tp), run.generation_id]
-                    for record in run.value:
-                        part.append(await self._item(run.tp, record))
+                    parts[self._spot(run.tp), run.generation_id] += await self._items(run)
                 for (spot, assignment), items in parts.items():
                     await self._folding.fold(spot, items, assignment)
                     FOLDED.labels(spot.topic).inc(len(items))
@@ -167,18 +165,25 @@ class _Worker:
             self._fail(error)
             await asyncio.Event().wait()
 
-    async def _item(self, tp: Any, message: Any) -> Item:
-        try:
-            return to_item(self._settings.catalogue, message)
-        except UnknownSchema:
-            resting = TP(tp.topic, tp.partition)
-            consumer = self._app.consumer if self._app else None
-            if consumer:
-                consumer.pause_partitions({resting})  # so that what comes behind it holds up no other
-            item = await patiently(self._settings.cluster, self._settings.catalogue, message, to_item)
-            if consumer:
-                consumer.resume_partitions({resting})
-            return item
+    async def _items(self, run: Any) -> list[Item]:
+        catalogue, items = self._settings.catalogue, []
+        for message in run.value:
+            try:
+                items.append(to_item(catalogue, message))
+            except UnknownSchema:
+                items.append(await self._waited_for(run.tp, message))
+        return items
+
+    async def _waited_for(self, tp: Any, message: Any) -> Item:
+        """A newer writer's record, once its schema is on the log."""
+        resting = TP(tp.topic, tp.partition)
+        consumer = self._app.consumer if self._app else None
+        if consumer:
+            consumer.pause_partitions({resting})  # so that what comes behind it holds up no other
+        item = await patiently(self._settings.cluster, self._settings.catalogue, message, to_item)
+        if consumer:
+            consumer.resume_partitions({resting})
+        return item
 
     async def _assigned(self, assignment: set[TP]) -> Mapping[TP, int]:
         spots = {self._spot(tp): tp for tp in assignment}

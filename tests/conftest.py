@@ -1,4 +1,4 @@
-"""What every test may ask for: one real Kafka for the whole run, and names of its own on it.
+"""What every test may ask for: one real Kafka and one real PostgreSQL for the whole run, and names of its own there.
 
 With CI set a skipped test is a failed one: a test that can't run on a machine says why there, and nobody overlooks it.
 """
@@ -7,12 +7,14 @@ import os
 import socket
 import tempfile
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
+from bench.postgres import server
 from broker.embedded import EmbeddedBroker
 
 SHARED_KAFKA = "KAFKA_OF_THE_TESTS"
@@ -54,6 +56,49 @@ def free_ports() -> tuple[int, int]:
     """Two ports that are free now, for servers that come back at their address after a kill."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return int(one.getsockname()[1]), int(other.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of an empty PostgreSQL without a database name: the one at TIDINGS_TEST_POSTGRES, or one started here."""
+    with server() as url:
+        if url is None:
+            pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        yield url
+
+
+@pytest.fixture
+def postgres_databases(postgres_server: str) -> Iterator[Callable[[], str]]:
+    """Makes fresh databases: each call gives the SQLAlchemy URL of another one."""
+    admin = sqlalchemy.create_engine(f"{postgres_server}/postgres", isolation_level="AUTOCOMMIT")
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"t{uuid.uuid4().hex[:12]}")
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {made[-1]}")
+        return f"{postgres_server}/{made[-1]}"
+
+    yield make
+    with admin.connect() as connection:
+        for name in made:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture
+def postgres(postgres_databases: Callable[[], str]) -> str:
+    """The SQLAlchemy URL of a fresh database."""
+    return postgres_databases()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """The URL of a fresh database by a name: what asks for it is tested on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return lambda name: f"sqlite:///{tmp_path}/{name}.db"
+    make: Callable[[], str] = request.getfixturevalue("postgres_databases")
+    return lambda _name: make()
 
 
 @pytest.hookimpl(wrapper=True)

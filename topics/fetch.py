@@ -52,10 +52,12 @@ Item = Record | Broken | DeadLetter
 
 def to_item(catalogue: Catalogue, message: Any) -> Item:
     """As `to_record`; what stands on `dead-letters` comes as DeadLetter."""
+    if catalogue.logical(message.topic) != DEAD_LETTERS:
+        return to_record(catalogue, message)
     found = to_record(catalogue, message) if not message.headers else None
-    if catalogue.logical(message.topic) == DEAD_LETTERS and not (isinstance(found, Record) and found.event):
-        return from_headers(message.partition, message.offset, message.timestamp, message.value, message.headers or ())
-    return found or to_record(catalogue, message)
+    if isinstance(found, Record) and found.event:
+        return found
+    return from_headers(message.partition, message.offset, message.timestamp, message.value, message.headers or ())
 
 
 def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:

@@ -1,6 +1,6 @@
 """Which commands are still known: those of the last 30 days of the log, and a bounded number is forgotten at once."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select
@@ -17,8 +17,8 @@ NOW = 2 * REMEMBERED_MS
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path}/t.db")
+def store(database: Callable[[str], str]) -> Store:
+    made = Store(database("t"))
     made.prepare()
     return made
 

@@ -1,9 +1,8 @@
 """One transaction a batch: the fence, the dead letters, the chunks of a large request, the crash count."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +29,8 @@ STEPS = ((0, "email"), (1, "sms"))
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(f"sqlite:///{tmp_path}/t.db")
+def store(database: Callable[[str], str]) -> Iterator[Store]:
+    made = Store(database("t"))
     made.rows_of = made.prepare()  # type: ignore[attr-defined]
     with made.writing() as tx:
         for spot in (BOX, DESK):

@@ -3,8 +3,7 @@
 import json
 import random
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ NIGHT = {"quiet": [{"from": "22:00", "to": "07:00"}]}  # the tests begin at 22:1
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    made = Post(f"sqlite:///{tmp_path}/t.db")
+def post(database: Callable[[str], str]) -> Iterator[Post]:
+    made = Post(database("t"))
     made.recipient()
     yield made
     made.rows.store.close()
@@ -332,14 +331,16 @@ def play(post: Post, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_log_gives_the_same_rows_and_says_nothing_else_however_it_is_cut(seed: int, tmp_path: Path) -> None:
+def test_the_same_log_gives_the_same_rows_and_says_nothing_else_however_it_is_cut(
+    seed: int, database: Callable[[str], str]
+) -> None:
     rng = random.Random(seed)
-    post = Post(f"sqlite:///{tmp_path}/t.db", batch=rng.choice((1, 3, 500)))
+    post = Post(database("t"), batch=rng.choice((1, 3, 500)))
     play(post, rng)
     assert len(post.requests) > 5
     before = post.rows.dump()
     for name, cuts in (("one", 1), ("all", 100_000), ("random", rng)):
-        again = post.again(f"sqlite:///{tmp_path}/{name}.db", cuts)
+        again = post.again(database(name), cuts)
         assert again.dump() == before, name
         again.store.close()
     post.rows.store.close()

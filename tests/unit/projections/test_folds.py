@@ -1,8 +1,7 @@
 """What came early, twice, broken or out of order, and topics folded in another order than they were written in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,8 +42,8 @@ NESTED = b'{"deadline_at":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 class Rows:
     """A database and what is folded into it."""
 
-    def __init__(self, file: Path) -> None:
-        self.store = Store(f"sqlite:///{file}")
+    def __init__(self, url: str) -> None:
+        self.store = Store(url)
         self.rows_of = self.store.prepare()
 
     def fold(self, spot: Spot, events: Sequence[Event], start: int = 0, at: int = 1000, decider: bool = False) -> None:
@@ -75,16 +74,16 @@ class Rows:
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[Rows]:
-    made = Rows(tmp_path / "t.db")
+def rows(database: Callable[[str], str]) -> Iterator[Rows]:
+    made = Rows(database("t"))
     yield made
     made.store.close()
 
 
 @pytest.fixture
-def rebuilt(tmp_path: Path) -> Iterator[Rows]:
+def rebuilt(database: Callable[[str], str]) -> Iterator[Rows]:
     """Another database, for the same log."""
-    made = Rows(tmp_path / "rebuilt.db")
+    made = Rows(database("rebuilt"))
     yield made
     made.store.close()
 

@@ -1,7 +1,6 @@
 """The end of a condition is told to whom it was told, once that is sure; what was not sent is recalled."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,8 +11,8 @@ BOTH = (lane("email"), lane("telegram"))
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    made = Post(f"sqlite:///{tmp_path}/t.db")
+def post(database: Callable[[str], str]) -> Iterator[Post]:
+    made = Post(database("t"))
     made.recipient()
     yield made
     made.rows.store.close()

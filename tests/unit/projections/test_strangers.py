@@ -1,9 +1,8 @@
 """What no program of ours would write about forwards ends no fold, and changes nothing that is not its own."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ HUGE = (1 << 63) - 1
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    made = Post(f"sqlite:///{tmp_path}/t.db")
+def post(database: Callable[[str], str]) -> Iterator[Post]:
+    made = Post(database("t"))
     made.recipient()
     yield made
     made.rows.store.close()
@@ -193,7 +192,7 @@ def test_preferences_that_are_none_end_nothing(post: Post, body: bytes) -> None:
     assert step(post)[0] == "delivered"
 
 
-def test_what_strangers_said_gives_the_same_rows_again(post: Post, tmp_path: Path) -> None:
+def test_what_strangers_said_gives_the_same_rows_again(post: Post, database: Callable[[str], str]) -> None:
     post.raised("n0", TEN)
     post.raised("n1", TEN, (lane(after_ms=MINUTE),))
     for number in (0, 1, 2, 9):
@@ -202,6 +201,6 @@ def test_what_strangers_said_gives_the_same_rows_again(post: Post, tmp_path: Pat
     post.run(3 * HOUR)
     before = post.rows.dump()
     for name, cuts in (("one", 1), ("all", 10_000)):
-        again = post.again(f"sqlite:///{tmp_path}/{name}.db", cuts)
+        again = post.again(database(name), cuts)
         assert again.dump() == before
         again.store.close()

@@ -1,7 +1,6 @@
 """Throttles: never more messages in a window than the config allows, and the rest leaves as one, in its turn."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,8 +12,8 @@ THREE = {"throttle": {"max": 3, "per": "1h"}}
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    made = Post(f"sqlite:///{tmp_path}/t.db")
+def post(database: Callable[[str], str]) -> Iterator[Post]:
+    made = Post(database("t"))
     made.recipient()
     yield made
     made.rows.store.close()
