@@ -159,6 +159,8 @@ class Inbox:
         for (user, nid), n in self.notices.items():
             if user != e.user or not (nid in e.ids if e.up_to is None else n["offset"] < e.up_to):
                 continue
+            if e.mark == "snoozed" and e.up_to is not None and n["archived"]:
+                continue  # what was put away is not woken up with the rest
             match e.mark:
                 case "read" | "archived":
                     n[e.mark] = True

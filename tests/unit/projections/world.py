@@ -247,7 +247,7 @@ class Worker:
 class World:
     """The scheduler with its faults."""
 
-    def __init__(self, seed: int, folder: Path, steps: int = 260) -> None:
+    def __init__(self, seed: int, folder: Path, steps: int = 420) -> None:
         self.rng, self.log, self.folder = random.Random(seed), Log(), folder
         self.path = folder / f"{seed}.db"
         self.store = Store(f"sqlite:///{self.path}")
@@ -264,7 +264,7 @@ class World:
         for user in USERS[:2]:
             self.recipient(user, f"{user}@example.test")
         kinds = {
-            "work": 60,
+            "work": 75,
             "relay": 16,
             "clock": 6,
             "broker": 20,
@@ -280,7 +280,7 @@ class World:
         faults = {
             "kill": 1.2,
             "rebalance": 1.5,
-            "producer": 1.5,
+            "producer": 3,
             "skew": 0.6,
             "wipe": 0.3,
             "restore": 0.4,
