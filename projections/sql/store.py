@@ -38,13 +38,14 @@ class NewerRows(RuntimeError):
 def is_away(error: BaseException) -> bool:
     """Whether `error` says that the database is locked or away, so that waiting and trying again is right.
 
-    PostgreSQL's SQLSTATE tells: connection (08), rollback (40), resources (53), operator (57), lock time-out (55P03).
+    PostgreSQL's SQLSTATE tells: connection (08), rollback (40), resources (53), operator (57), lock time-out (55P03); and
+    tables that no worker has made yet (42P01): of these SQLite says it by an OperationalError.
     """
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
-        return state[:2] in {"08", "40", "53", "57"} or state == "55P03"
+        return state[:2] in {"08", "40", "53", "57"} or state in {"55P03", "42P01"}
     return isinstance(error, OperationalError) or error.connection_invalidated
 
 
