@@ -38,8 +38,8 @@ class NewerRows(RuntimeError):
 def is_away(error: BaseException) -> bool:
     """Whether `error` says that the database is locked or away, so that waiting and trying again is right.
 
-    PostgreSQL's SQLSTATE tells: connection (08), rollback (40), resources (53), operator (57), lock time-out (55P03); and
-    tables that no worker has made yet (42P01): of these SQLite says it by an OperationalError.
+    PostgreSQL's SQLSTATE tells: connection (08), rollback (40), resources (53), operator (57), lock time-out (55P03);
+    and tables that no worker has made yet (42P01), which SQLite, too, tells as an OperationalError.
     """
     if not isinstance(error, DBAPIError):
         return False
