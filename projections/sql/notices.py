@@ -110,8 +110,9 @@ class NoticesFold:
                     elif isinstance(e, Decided) and (digest := digest_named(e)):
                         keys.add((e.user, digest))
         state = load_notices(tx, keys)
-        load_held(tx, state, decided)
         _load_named(tx, state)
+        open_ = {k for k, n in state.box.notices.items() if n.kind == "digest" and _asked(n)}
+        load_held(tx, state, decided | open_)  # whatever is asked here may be decided in this transaction
         if commands:
             found = tx.execute(_COMMANDS, {"keys": commands})
             state.box.commands.update({(r.user_id, r.cmd): (r.offset, r.at) for r in found})

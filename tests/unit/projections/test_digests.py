@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from projections.digests import gathered_in
+from projections.sql.notices import NoticesFold
 from projections.sql.schema import notices
 from tests.unit.projections.post import BOX, HOUR, MINUTE, T0, Post, lane
+from topics.events import Decided, Record
 
 TEN = {"digest": "10m"}
 NIGHT = {"quiet": [{"from": "22:00", "to": "07:00"}]}  # the tests begin at 22:13
@@ -49,6 +52,18 @@ def test_what_is_collected_leaves_as_one_message(post: Post) -> None:
     ]
     assert {s for *_, s, _ in post.steps()} == {"delivered"}
     assert post.told_at() == [T0 + 10 * MINUTE]
+
+
+def test_while_it_is_decided_whatever_joins_it_loads_all_that_it_holds(post: Post) -> None:
+    for i in range(60):  # more than its message names
+        post.raised(f"n{i}", TEN)
+    at_its_due(post)
+    post.fold()
+    joining = next(r for r in post.logs[BOX] if isinstance(r, Record) and isinstance(r.event, Decided))
+    with post.rows.store.reading() as tx:
+        box = NoticesFold().load(tx, BOX, [joining]).box
+    (digest,) = [n for n in box.notices.values() if n.kind == "digest"]
+    assert len(gathered_in(box, digest)) == 60
 
 
 def test_what_is_read_before_its_due_leaves_it(post: Post) -> None:
