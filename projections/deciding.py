@@ -15,7 +15,7 @@ from projections.digests import digest_id
 from projections.forwarding import decided_id, due_id, is_first
 from projections.notice import Notice, Step
 from projections.outgoing import Outgoing
-from projections.policy import Policy, Preferences, policy_of, preferences_of, read_object
+from projections.policy import SHORT, Policy, Preferences, policy_of, preferences_of, read_object
 from projections.quiet_hours import quiet_until, zone_of
 from topics.catalogue import NOTICES
 from topics.events import Cause, Decided
@@ -188,7 +188,8 @@ def _reader(q: Question) -> _Reader:
     step = q.step
     if step.kind != "recipient":
         return _Reader(Preferences(), "", step.value, "")
-    return _person(q.recipient or "", step.asked_preferences, step.channel)
+    said = q.recipient or "", step.asked_preferences, step.channel
+    return _person(*said) if len(said[0]) + len(said[1]) <= SHORT else _person.__wrapped__(*said)
 
 
 @lru_cache(READERS)

@@ -75,7 +75,7 @@ def texts_of(notice: Notice, step: Step) -> dict[str, str]:
     if step.what == "repeat":
         found["repeat"] = "true"
     if step.what == "resolved":
-        title = parse(told["title"]) if "title" in told else ""
+        title = parse(told.get("title", "null")) or ""
         found |= {"title": dumps(f"Resolved: {title}"), "resolved_at": str(notice.ended_at)}
     return found
 

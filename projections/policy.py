@@ -15,6 +15,7 @@ from topics.durations import milliseconds
 from topics.json_text import parse
 
 READ_TEXTS = 4_096
+SHORT = 4_096  # characters: only such texts are kept as read, so that nobody can fill the memory with long ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,18 @@ class Preferences:
 _NONE = Wish()
 
 
-@lru_cache(READ_TEXTS)
 def policy_of(text: str) -> Policy:
     """The policy in NoticeRaised's `forward`; empty text is none."""
+    return _policy(text) if len(text) <= SHORT else _policy.__wrapped__(text)
+
+
+def preferences_of(text: str) -> Preferences:
+    """The preferences in a text; empty text says nothing."""
+    return _preferences(text) if len(text) <= SHORT else _preferences.__wrapped__(text)
+
+
+@lru_cache(READ_TEXTS)
+def _policy(text: str) -> Policy:
     said = read_object(text)
     throttle = _object(said.get("throttle"))
     most, per_ms = throttle.get("max"), _duration(throttle.get("per"))
@@ -83,8 +93,7 @@ def policy_of(text: str) -> Policy:
 
 
 @lru_cache(READ_TEXTS)
-def preferences_of(text: str) -> Preferences:
-    """The preferences in a text; empty text says nothing."""
+def _preferences(text: str) -> Preferences:
     said = read_object(text)
     zone = said.get("time_zone")
     return Preferences(

@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ class Running:
             return False
 
 
+def metrics(port: int) -> str:
+    """What a role counts; nothing while it does not serve yet."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    except httpx.ConnectError:
+        return ""
+
+
 @contextmanager
 def up(cwd: Path, *arguments: str) -> Iterator[Running]:
     running = Running(cwd, *arguments)
@@ -99,7 +108,7 @@ def test_one_command_then_kill_9_then_again_then_ctrl_c(tmp_path: Path) -> None:
             lambda: [t for t in first.titles() if t.startswith("Tidings watches")], 30, "the notice of this host"
         )
         for role, port in note["metrics"].items():
-            shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            shown = until(partial(metrics, port), 30, f"the metrics of the {role}")  # some start after the page
             assert "tidings_" + ("alert" if role == "wrapper" else role) in shown
         hosts = until(lambda: first.client.call("GET", "/v1/entities/host")["items"], 30, "the host's entity")
         assert set(hosts[0]["entity"]) >= {"cpu", "memory", "disks", "load"}
