@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from api.frames import Frame
 from api.metrics import Metrics
 from api.tokens import Identity
 
@@ -67,7 +68,7 @@ class Connection:
         p = self._protocol
         return self.closing is None and not (p.close_sent or p.disconnected or p.transport.is_closing())
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         """Hand over a ready-made frame; cuts the connection off if its reader is too slow. Frames of one turn of the
         event loop go out together: the system call is most of what a frame costs.
         """
@@ -75,8 +76,8 @@ class Connection:
             return
         if not self._corked:
             asyncio.get_running_loop().call_soon(self._uncork)
-        self._corked.append(frame)
-        self._corked_bytes += len(frame)
+        self._corked.append(frame.message)
+        self._corked_bytes += len(frame.message)
         if self._corked_bytes > CORK_BYTES:
             self._uncork()
 

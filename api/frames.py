@@ -1,4 +1,4 @@
-"""Live frames as bytes on the wire: built once, written to every connection that wants them.
+"""Live frames, built once for every connection that wants them: as a WebSocket message, and as part of an event stream.
 
 JSON texts that came from the log (an entity, a notice's metric) are spliced in as they are, so that nothing is parsed
 and changed.
@@ -14,9 +14,35 @@ from typing import Any
 import orjson
 
 TEXT = 0x81  # final frame, opcode text; a server's frames are not masked
+_HEAD = {126: 4, 127: 10}  # bytes before the payload, by the second byte; otherwise 2
 
 
-def wire(payload: bytes) -> bytes:
+class Frame:
+    """`message` is what a WebSocket gets; `position` is the id on an event stream, null where nobody can resume."""
+
+    __slots__ = ("_event", "failed", "message", "position")
+
+    def __init__(self, payload: bytes, position: str | None = None, *, failed: bool = False) -> None:
+        self.message, self.position, self.failed = _message(payload), position, failed
+        self._event: bytes | None = None
+
+    @property
+    def event(self) -> bytes:
+        """One event of an event stream, as an HTTP chunk."""
+        if self._event is None:
+            payload = self.message[_HEAD.get(self.message[1], 2) :].replace(b"\n", b" ").replace(b"\r", b" ")
+            name = b"event: error\n" if self.failed else b""
+            at = b"id: %b\n" % self.position.encode() if self.position else b""
+            self._event = chunk(b"%b%bdata: %b\n\n" % (name, at, payload))
+        return self._event
+
+
+def chunk(data: bytes) -> bytes:
+    """Part of a chunked HTTP body (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _message(payload: bytes) -> bytes:
     """One WebSocket text message (RFC 6455, 5.2)."""
     size = len(payload)
     if size < 126:
@@ -26,25 +52,26 @@ def wire(payload: bytes) -> bytes:
     return struct.pack("!BBQ", TEXT, 127, size) + payload
 
 
-def answer(request_id: int | str | None, **ok: Any) -> bytes:
-    """`{"id":…,"ok":{…}}` on the wire."""
-    return wire(orjson.dumps({"id": request_id, "ok": ok}))
+def answer(request_id: int | str | None, **ok: Any) -> Frame:
+    """`{"id":…,"ok":{…}}`."""
+    return Frame(orjson.dumps({"id": request_id, "ok": ok}))
 
 
-def answer_text(request_id: int | str, ok: str) -> bytes:
-    """As `answer`, with the JSON text of the members of `ok`."""
-    return wire(b'{"id":' + orjson.dumps(request_id) + b',"ok":{' + ok.encode() + b"}}")
+def answer_text(request_id: int | str | None, ok: str, position: str | None = None) -> Frame:
+    """As `answer`, with the JSON text of the members of `ok`; without `id` where nothing was asked by frames."""
+    named = b'"id":' + orjson.dumps(request_id) + b"," if request_id is not None else b""
+    return Frame(b"{" + named + b'"ok":{' + ok.encode() + b"}}", position)
 
 
-def push(channel: str, position: str, rest: str = "") -> bytes:
+def push(channel: str, position: str, rest: str = "") -> Frame:
     """`{"channel":…,"position":…}` with the JSON text of further members."""
     tail = f",{rest}" if rest else ""
-    return wire(f'{{"channel":{quoted(channel)},"position":"{position}"{tail}}}'.encode())
+    return Frame(f'{{"channel":{quoted(channel)},"position":"{position}"{tail}}}'.encode(), position)
 
 
-def failure(request_id: int | str | None, error: dict[str, Any]) -> bytes:
-    """`{"id":…,"error":{…}}` on the wire."""
-    return wire(orjson.dumps({"id": request_id, "error": error}))
+def failure(request_id: int | str | None, error: dict[str, Any]) -> Frame:
+    """`{"id":…,"error":{…}}`."""
+    return Frame(orjson.dumps({"id": request_id, "error": error}), failed=True)
 
 
 def quoted(text: str) -> str:

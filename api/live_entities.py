@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from api.filters import Filter
-from api.frames import push, quoted, when
+from api.frames import Frame, push, quoted, when
 from api.settings import Limits
 from projections.outgoing import Refused
 from projections.sql.truths import entity_row
@@ -72,7 +72,7 @@ class Change:
     before: Any
     after: Entity | None
 
-    def frame(self, channel: str, entity_type: str, position: str, wanted: Filter | None) -> bytes | None:
+    def frame(self, channel: str, entity_type: str, position: str, wanted: Filter | None) -> Frame | None:
         """What a subscriber with this filter is told; null if it is no news there."""
         if self.after is not None and _matches(wanted, self.after):
             event = f'"event":{{"op":"{self.op}",{self._named(entity_type)}}},"entity":{self.after.body}'
@@ -91,15 +91,15 @@ class Watcher:
     """One subscription's end: frames are held back while its snapshot or replay goes out, and shared afterwards."""
 
     def __init__(
-        self, write: Callable[[bytes], None], overrun: Callable[[], None], wanted: Filter | None, most_held: int
+        self, write: Callable[[Frame], None], overrun: Callable[[], None], wanted: Filter | None, most_held: int
     ) -> None:
         self._write, self._overrun, self._most = write, overrun, most_held
         self.wanted = wanted
-        self.held: deque[bytes] | None = deque()
+        self.held: deque[Frame] | None = deque()
         self.joined_at = 0
         self.told_at = 0
 
-    def tell(self, frame: bytes, count: int) -> None:
+    def tell(self, frame: Frame, count: int) -> None:
         """A shared frame."""
         self.told_at = count
         if self.held is None:
