@@ -19,8 +19,22 @@ from api import page
 from api.archive import Archive
 from api.gateway import Gateway
 from api.metrics import Metrics
+from api.operations import Call
 from api.problems import Problem
-from api.routes import alert_configs, demo, entities, health, history, me, notices, recipients, silences, why
+from api.routes import (
+    alert_configs,
+    demo,
+    documents,
+    entities,
+    health,
+    history,
+    me,
+    notices,
+    recipients,
+    silences,
+    tokens,
+    why,
+)
 from api.settings import GatewaySettings
 from api.websocket import websocket
 
@@ -35,26 +49,28 @@ def create_app(settings: GatewaySettings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await gateway.start()
+        if settings.reuse_port:  # others listen there, too: nobody is sent here before this one can answer
+            await gateway.settled()
         try:
             yield
         finally:
             await gateway.stop()
 
+    calls: list[Call] = [
+        *entities.routes(),
+        *alert_configs.routes(),
+        *recipients.routes(),
+        *notices.routes(),
+        *why.routes(),
+        *history.routes(),
+        *silences.routes(),
+        *me.routes(),
+        *tokens.routes(),
+        *health.routes(),
+        *(demo.routes() if settings.demo else ()),
+    ]
     app = Starlette(
-        routes=[
-            WebSocketRoute("/v1/ws", websocket),
-            *entities.routes(),
-            *alert_configs.routes(),
-            *recipients.routes(),
-            *notices.routes(),
-            *why.routes(),
-            *history.routes(),
-            *silences.routes(),
-            *me.routes(),
-            *health.routes(),
-            *demo.routes(),
-            *page.routes(),
-        ],
+        routes=[WebSocketRoute("/v1/ws", websocket), *calls, *documents.routes(calls), *page.routes()],
         middleware=[Middleware(Timed, metrics=gateway.metrics), Middleware(page.SecurityHeaders)],
         exception_handlers={Problem: _refused, HTTPException: _not_served, Exception: _broken},
         lifespan=lifespan,

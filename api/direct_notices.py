@@ -82,6 +82,20 @@ class DirectNotice(BaseModel):
         return given
 
 
+class ConditionOver(BaseModel):
+    """The key that a condition's notice was sent with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    key: User
+
+    @field_validator("key")
+    @classmethod
+    def _no_control_characters(cls, given: str) -> str:
+        if not is_id(given):
+            raise ValueError("no control characters")
+        return given
+
+
 def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Awaitable[Said]:
     """Send one direct notice of `subject`; a plain one is on its way at once, without a task. Problem."""
     plain = plain_notice(text, gateway.settings.limits) if gateway.writable.is_set() else None
@@ -135,12 +149,12 @@ def _answered(ask: Callable[[Answer], None]) -> asyncio.Future[Said]:
 
 async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed:
     """The condition `key` of `subject` is over. Problem."""
-    value = json_object(text)
-    key = value.get("key")
-    if not isinstance(key, str) or not is_id(key) or set(value) != {"key"}:
-        raise Problem("bad_field", "key: the key that the notice was sent with, and nothing else")
-    event = NoticeResolved(**stamp(gateway), subject=subject, key=key)
-    return await put(gateway, NOTICE_REQUESTS, _key(subject, key), event)
+    try:
+        ended = ConditionOver.model_validate(json_object(text))
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+    event = NoticeResolved(**stamp(gateway), subject=subject, key=ended.key)
+    return await put(gateway, NOTICE_REQUESTS, _key(subject, ended.key), event)
 
 
 def shown(text: str) -> bytes:

@@ -28,7 +28,7 @@ LOOKED_THROUGH = 10_000
 SHORTEST_REPEAT_MS = 60_000
 
 Severity = Literal["info", "warning", "error", "critical"]
-Duration = Annotated[int, BeforeValidator(milliseconds)]  # ms inside
+Duration = Annotated[int, BeforeValidator(milliseconds, json_schema_input_type=float | str)]  # ms inside
 
 
 def _a_while(ms: int) -> int:

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.answers import Decided
 from api.cursors import decode_id, encode_id
 from api.etags import Preconditions, etag, preconditions
 from api.frames import quoted
 from api.gateway import Gateway
 from api.merge import merged
+from api.operations import (
+    AT_LEAST,
+    CURSOR,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    LIMIT,
+    MERGE_PATCH,
+    PAGES,
+    READS,
+    SENDS,
+    Operation,
+    json_of,
+)
 from api.problems import Problem
 from api.proposals import Accepted, Refused, propose
 from api.requests import (
@@ -57,6 +72,64 @@ class Kind:
     one: Callable[[Gateway, str], Awaitable[Thing | None]]
     proposal: Callable[[Gateway, Change], Awaitable[ConfigProposed | RecipientProposed]]
     added: Callable[[Gateway, list[str]], Awaitable[dict[str, dict[str, str]]]]
+    takes: type
+    shown: type
+    page: type
+
+
+def operations(what: str, kind: Kind) -> dict[str, Operation]:
+    """What the calls of a kind do, by their names here; `what` names one of them for people."""
+    scope, matches = kind.scope, (IF_MATCH, IF_NONE_MATCH)
+    sends = (*SENDS, "store_away", "unknown_channel", "unknown_recipient")
+    changes = (*sends, "bad_etag", "version_conflict")
+    changed, made = {200: Decided, 202: Decided}, {200: Decided, 201: Decided, 202: Decided}
+    takes = json_of(kind.takes)
+    return {
+        "lists": Operation(
+            f"All, in the order of their ids: {what}",
+            {200: kind.page},
+            scope=scope,
+            params=(LIMIT, CURSOR, AT_LEAST),
+            problems=PAGES,
+        ),
+        "get": Operation(
+            f"Read {what}",
+            {200: kind.shown},
+            scope=scope,
+            params=(AT_LEAST,),
+            problems=(*READS, "not_found", "bad_field"),
+            etag=True,
+        ),
+        "create": Operation(
+            f"Make {what}",
+            {201: Decided, 202: Decided},
+            scope=scope,
+            takes=takes,
+            size="http_body",
+            problems=(*sends, "exists"),
+        ),
+        "put": Operation(
+            f"Replace or make {what}",
+            made,
+            scope=scope,
+            takes=takes,
+            size="http_body",
+            params=matches,
+            problems=changes,
+        ),
+        "patch": Operation(
+            f"Change members of {what}, by RFC 7396",
+            changed,
+            scope=scope,
+            takes={MERGE_PATCH: dict[str, Any]},
+            size="http_body",
+            params=(IF_MATCH,),
+            problems=(*changes, "not_found"),
+        ),
+        "delete": Operation(
+            f"Delete {what}", changed, scope=scope, params=(IF_MATCH,), problems=(*changes, "not_found")
+        ),
+    }
 
 
 async def get(request: Request, kind: Kind) -> Response:

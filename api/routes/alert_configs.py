@@ -4,17 +4,19 @@ byte.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from api import things
+from api.answers import ConfigPage, OneConfig
 from api.frames import quoted, when
 from api.gateway import Gateway
 from api.lanes import Forward, resolve
+from api.operations import Call, Param
 from api.problems import Problem
 from api.proposals import stamp
 from api.protocol import first_fault
@@ -30,6 +32,7 @@ from topics.json_text import joined
 
 Entry = Annotated[str, Field(min_length=1, max_length=500)]
 ENTRIES = 1_000
+NAME = Param("name", "Only those of this alert.")
 
 
 class AlertConfig(BaseModel):
@@ -57,15 +60,16 @@ class AlertConfig(BaseModel):
         return given
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
+    does, many, one = things.operations("an alert config", KIND), "/v1/alert-configs", "/v1/alert-configs/{id:path}"
     return [
-        Route("/v1/alert-configs", _list, methods=["GET"]),
-        Route("/v1/alert-configs", _create, methods=["POST"]),
-        Route("/v1/alert-configs/{id:path}", _get, methods=["GET"]),
-        Route("/v1/alert-configs/{id:path}", _put, methods=["PUT"]),
-        Route("/v1/alert-configs/{id:path}", _patch, methods=["PATCH"]),
-        Route("/v1/alert-configs/{id:path}", _delete, methods=["DELETE"]),
+        Call("GET", many, _list, replace(does["lists"], params=(NAME, *does["lists"].params))),
+        Call("POST", many, _create, does["create"]),
+        Call("GET", one, _get, does["get"]),
+        Call("PUT", one, _put, does["put"]),
+        Call("PATCH", one, _patch, does["patch"]),
+        Call("DELETE", one, _delete, does["delete"]),
     ]
 
 
@@ -156,4 +160,4 @@ def _said(body: str) -> str:
         return body
 
 
-KIND = Kind(ALERT_CONFIGS, "configs", _one, _proposal, _reports)
+KIND = Kind(ALERT_CONFIGS, "configs", _one, _proposal, _reports, AlertConfig, OneConfig, ConfigPage)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from api.answers import Demo
+from api.operations import Call, Operation
 from api.problems import Problem
 from api.requests import caller, gateway_of
 from api.settings import DemoHooks
 
+ABSENT = ("not_found",)
 
-def routes() -> list[Route]:
+
+def routes() -> list[Call]:
     """The routes."""
+    mails = Operation("The mail that the demo's server took", {200: list[dict[str, Any]]}, "audit", problems=ABSENT)
+    stress = Operation("Provoke an alert", {202: dict[str, Any]}, "notices:write", problems=ABSENT)
     return [
-        Route("/demo", _demo, methods=["GET"]),
-        Route("/demo/mail", _mail, methods=["GET"]),
-        Route("/demo/stress", _stress, methods=["POST"]),
+        Call("GET", "/demo", _demo, Operation("What this demo has", {200: Demo}, problems=ABSENT)),
+        Call("GET", "/demo/mail", _mail, mails),
+        Call("POST", "/demo/stress", _stress, stress),
     ]
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from api.answers import Batch, EntityPage, OneEntity, Written
 from api.cursors import decode_id, encode_id
 from api.filters import BadFilter, Filter, both, parse
 from api.frames import quoted
 from api.live_entities import LiveEntities
 from api.ndjson import lines, refused
+from api.operations import AT_LEAST, CURSOR, LIMIT, LINES, PAGES, READS, SENDS, Call, Operation, Param, json_of
 from api.problems import Problem, too_large
 from api.requests import (
     at_least,
@@ -43,6 +44,8 @@ from topics.produce import Placed, now_us
 
 OPS = ("created", "updated", "deleted")
 AT_ONCE = 500
+READ, WRITE = "entities:read:{type}", "entities:write:{type}"
+FILTER = Param("filter", "A filter as JSON, as live subscriptions take it.")
 LARGEST_VERSION = 2**63 - 1
 
 
@@ -57,14 +60,63 @@ class Change:
     at: int | None = None
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
+    reads = (*READS, "unknown_entity_type")
+    sends = (*SENDS, "unknown_entity_type")
+    many, one = "/v1/entities/{type}", "/v1/entities/{type}/{id:path}"
     return [
-        Route("/v1/entities/{type}", _list, methods=["GET"]),
-        Route("/v1/entities/{type}", _batch, methods=["POST"]),
-        Route("/v1/entities/{type}/{id:path}", _one, methods=["GET"]),
-        Route("/v1/entities/{type}/{id:path}", _put, methods=["PUT"]),
-        Route("/v1/entities/{type}/{id:path}", _delete, methods=["DELETE"]),
+        Call(
+            "GET",
+            many,
+            _list,
+            Operation(
+                "Entities of a type, filtered and paged",
+                {200: EntityPage},
+                scope=READ,
+                params=(FILTER, LIMIT, CURSOR, AT_LEAST),
+                problems=(*reads, *PAGES, "bad_filter", "bad_json"),
+            ),
+        ),
+        Call(
+            "POST",
+            many,
+            _batch,
+            Operation(
+                "Many changes, one a line",
+                {202: Batch, 422: Batch},
+                scope=WRITE,
+                takes={LINES: None},
+                size="ndjson_body",
+                problems=(*sends, "bad_request", "limit"),
+            ),
+        ),
+        Call(
+            "GET",
+            one,
+            _one,
+            Operation(
+                "An entity as it stands",
+                {200: OneEntity},
+                scope=READ,
+                params=(AT_LEAST,),
+                problems=(*reads, "not_found", "bad_field"),
+            ),
+        ),
+        Call(
+            "PUT",
+            one,
+            _put,
+            Operation(
+                "An entity was created or changed",
+                {202: Written},
+                scope=WRITE,
+                takes=json_of(dict[str, Any]),
+                size="entity_body",
+                problems=sends,
+            ),
+        ),
+        Call("DELETE", one, _delete, Operation("An entity is gone", {202: Written}, scope=WRITE, problems=sends)),
     ]
 
 

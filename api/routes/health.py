@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from api.answers import Health, Readiness
+from api.operations import Call, Operation
 from api.problems import Problem
 from api.requests import gateway_of
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
-    return [Route("/healthz", _healthz, methods=["GET"]), Route("/readyz", _readyz, methods=["GET"])]
+    return [
+        Call("GET", "/healthz", _healthz, Operation("Whether this process lives", {200: Health}, scope=None)),
+        Call(
+            "GET",
+            "/readyz",
+            _readyz,
+            Operation("Whether it has caught up", {200: Readiness, 503: Readiness}, scope=None),
+        ),
+    ]
 
 
 async def _healthz(_request: Request) -> Response:
@@ -22,7 +31,8 @@ async def _healthz(_request: Request) -> Response:
 async def _readyz(request: Request) -> Response:
     """What is waited for is told, so that nobody has to guess."""
     gateway = gateway_of(request)
-    waiting = [] if gateway.ready else ["the log"]
+    waiting = [] if gateway.keys_ready else ["the keys of TIDINGS_JWKS"]
+    waiting += [] if waiting or gateway.ready else ["the log"]
     if not waiting:
         try:
             waiting = [f"rows of {topic}" for topic in await gateway.missing_positions()]

@@ -14,12 +14,13 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from api.answers import HistoryPage, PastInbox, State
 from api.archive import archive_of
 from api.cursors import decode_cursor, decode_place, encode_cursor, encode_place
 from api.frames import quoted, when
 from api.notice_json import notice_text
+from api.operations import CURSOR, LINES, Call, Operation, Param
 from api.problems import Problem
 from api.requests import JSON, NDJSON, caller, gateway_of, listed, object_response, page_limit
 from api.routes.why import AUDIT
@@ -33,12 +34,32 @@ from topics.selection import EntityName, Selection
 
 PAGE_BYTES = 4 * 1024 * 1024
 PAGE_S = 5.0
-LINES, MOST_LINES = 1_000, 10_000
+SO_MANY_LINES, MOST_LINES = 1_000, 10_000
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
-    return [Route("/v1/history", _history, methods=["GET"])]
+    texts = (
+        ("user", "Only what is about this user; with `as_of`, whose inbox."),
+        ("since", "From this time on."),
+        ("until", "Up to this time."),
+        ("entity", "Only what is about this entity: `vm/17`."),
+        ("as_of", "The inbox of `user` as it was then; with `state`, `cursor` and `limit` alone."),
+    )
+    operation = Operation(
+        "What happened, or an inbox as it was",
+        {200: {JSON: HistoryPage | PastInbox, LINES: None}},
+        scope=AUDIT,
+        params=(
+            *(Param(name, means) for name, means in texts),
+            Param("topic", "Only these topics; may be given several times.", list[str]),
+            Param("state", "Which notices of the inbox.", State),
+            Param("limit", "How many at most; as lines up to 10,000.", int, most="page"),
+            CURSOR,
+        ),
+        problems=("bad_request", "bad_cursor", "log_away", "busy", "takes_too_long", "not_ready"),
+    )
+    return [Call("GET", "/v1/history", _history, operation)]
 
 
 async def _history(request: Request) -> Response:
@@ -54,7 +75,7 @@ async def _history(request: Request) -> Response:
     times = {name: _time(query[name], name) for name in ("since", "until") if name in query}
     after = decode_place(query["cursor"]) if "cursor" in query else None
     lines = query_accepts_lines(request)
-    limit = page_limit(request, LINES, MOST_LINES) if lines else page_limit(request)
+    limit = page_limit(request, SO_MANY_LINES, MOST_LINES) if lines else page_limit(request)
     wanted = _selection(request, user)
     async with archive_of(request).reading(piece=SMALL) as reader:
         found, last = await _page(reader, wanted, limit, after=after, **times)

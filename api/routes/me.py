@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from api.answers import Me
+from api.operations import Call, Operation
 from api.requests import caller, gateway_of
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
-    return [Route("/v1/me", _me, methods=["GET"])]
+    return [Call("GET", "/v1/me", _me, Operation("Whoever the token is of", {200: Me}))]
 
 
 async def _me(request: Request) -> Response:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from api import direct_notices
+from api.answers import Batch, CountsAt, Marked, NoticePage, OneNotice, Position, PreferencesAt, Sent, State
 from api.cursors import decode_cursor, encode_cursor
+from api.direct_notices import ConditionOver, DirectNotice
 from api.frames import quoted
 from api.gateway import Gateway
 from api.marks import mark
 from api.ndjson import items, lines, refused
 from api.notice_json import notice_text
-from api.preferences import checked
+from api.operations import AT_LEAST, CURSOR, LIMIT, LINES, PAGES, READS, REPEAT, SENDS, Call, Operation, Param, json_of
+from api.preferences import Preferences, checked
 from api.problems import Problem
 from api.proposals import stamp
-from api.protocol import MarkRequest, first_fault
+from api.protocol import Id, MarkRequest, first_fault
 from api.requests import (
+    JSON,
     at_least,
     body_text,
     caller,
@@ -46,17 +49,100 @@ from topics.partition import partition_of
 LONGEST_SEARCH = 200
 
 
-def routes() -> list[Route]:
+class NewMark(MarkRequest):
+    """As on a live channel; without a `cmd` it gets one, which the answer tells."""
+
+    cmd: Id = Field(default_factory=new_id)
+
+
+def routes() -> list[Call]:
     """The routes."""
+    many, one, sends = "/v1/notices", "/v1/notices/{id}", (*SENDS, "store_away")
+    state = Param("state", "Which notices; `open` unless said.", State)
+    words = Param("q", "Words that stand in the notice.", Annotated[str, Field(max_length=LONGEST_SEARCH)])
+    write = "notices:write"
     return [
-        Route("/v1/notices", _list, methods=["GET"]),
-        Route("/v1/notices", _send, methods=["POST"]),
-        Route("/v1/notices/resolve", _resolve, methods=["POST"]),
-        Route("/v1/notices/mark", _mark, methods=["POST"]),
-        Route("/v1/notices/counts", _counts, methods=["GET"]),
-        Route("/v1/notices/{id}", _one, methods=["GET"]),
-        Route("/v1/preferences", _preferences, methods=["GET"]),
-        Route("/v1/preferences", _put_preferences, methods=["PUT"]),
+        Call(
+            "GET",
+            many,
+            _list,
+            Operation(
+                "The caller's inbox, newest first",
+                {200: NoticePage},
+                params=(state, words, LIMIT, CURSOR, AT_LEAST),
+                problems=PAGES,
+            ),
+        ),
+        Call(
+            "POST",
+            many,
+            _send,
+            Operation(
+                "Send a direct notice, or a batch",
+                {202: Sent | Batch, 422: Batch},
+                scope=write,
+                takes={JSON: DirectNotice | list[DirectNotice], LINES: None},
+                size="http_body",
+                params=(REPEAT,),
+                problems=(*sends, "bad_request", "limit", "unknown_channel", "unknown_recipient"),
+            ),
+        ),
+        Call(
+            "POST",
+            "/v1/notices/resolve",
+            _resolve,
+            Operation(
+                "A direct condition is over",
+                {202: Position},
+                scope=write,
+                takes=json_of(ConditionOver),
+                size="http_body",
+                problems=SENDS,
+            ),
+        ),
+        Call(
+            "POST",
+            "/v1/notices/mark",
+            _mark,
+            Operation(
+                "Mark notices of the caller",
+                {200: Marked, 202: Marked},
+                takes=json_of(NewMark),
+                size="http_body",
+                problems=(*sends, "bad_position", "position_lost", "limit"),
+            ),
+        ),
+        Call(
+            "GET",
+            "/v1/notices/counts",
+            _counts,
+            Operation("How many are unread and unseen", {200: CountsAt}, params=(AT_LEAST,), problems=READS),
+        ),
+        Call(
+            "GET",
+            one,
+            _one,
+            Operation("A notice", {200: OneNotice}, params=(AT_LEAST,), problems=(*READS, "bad_field", "not_found")),
+        ),
+        Call(
+            "GET",
+            "/v1/preferences",
+            _preferences,
+            Operation("What the caller says about forwards", {200: PreferencesAt}, params=(AT_LEAST,), problems=READS),
+        ),
+        Call(
+            "PUT",
+            "/v1/preferences",
+            _put_preferences,
+            Operation(
+                "Say how to forward to the caller",
+                {200: Position, 202: Position},
+                takes=json_of(Preferences),
+                size="data",
+                params=(REPEAT,),
+                problems=(*sends, "bad_request", "unknown_channel"),
+            ),
+        ),
     ]
 
 
@@ -163,9 +249,8 @@ async def _one(request: Request) -> Response:
 async def _mark(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     value = json_object(await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body"))
-    value.setdefault("cmd", new_id())
     try:
-        asked = MarkRequest.model_validate(value)
+        asked = NewMark.model_validate(value)
     except ValidationError as error:
         raise Problem("bad_field", first_fault(error)) from error
     marked = await mark(gateway, user, asked)

@@ -8,12 +8,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from api import things
 from api.addresses import is_address
+from api.answers import OneRecipient, RecipientPage
 from api.frames import quoted
 from api.gateway import Gateway
+from api.operations import Call
 from api.preferences import Preferences, checked
 from api.problems import Problem
 from api.proposals import stamp
@@ -58,14 +59,15 @@ class Recipient(BaseModel):
         return given
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
+    does, one = things.operations("a recipient", KIND), "/v1/recipients/{id:path}"
     return [
-        Route("/v1/recipients", _list, methods=["GET"]),
-        Route("/v1/recipients/{id:path}", _get, methods=["GET"]),
-        Route("/v1/recipients/{id:path}", _put, methods=["PUT"]),
-        Route("/v1/recipients/{id:path}", _patch, methods=["PATCH"]),
-        Route("/v1/recipients/{id:path}", _delete, methods=["DELETE"]),
+        Call("GET", "/v1/recipients", _list, does["lists"]),
+        Call("GET", one, _get, does["get"]),
+        Call("PUT", one, _put, does["put"]),
+        Call("PATCH", one, _patch, does["patch"]),
+        Call("DELETE", one, _delete, does["delete"]),
     ]
 
 
@@ -113,4 +115,4 @@ async def _nothing(_gateway: Gateway, _ids: list[str]) -> dict[str, dict[str, st
     return {}
 
 
-KIND = Kind(RECIPIENTS, "recipients", _one, _proposal, _nothing)
+KIND = Kind(RECIPIENTS, "recipients", _one, _proposal, _nothing, Recipient, OneRecipient, RecipientPage)

@@ -6,19 +6,20 @@ Everybody may mute what is forwarded to themselves. What mutes others, or everyo
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from api.answers import OneSilence, SilenceIsOver, SilencePage
 from api.cursors import decode_cursor, encode_cursor
 from api.direct_notices import EntityRef
 from api.frames import quoted, when
 from api.gateway import Gateway
 from api.lanes import Duration
 from api.marks import until_ms
+from api.operations import AT_LEAST, CURSOR, LIMIT, PAGES, READS, REPEAT, SENDS, Call, Operation, Param, json_of
 from api.problems import Problem, over
 from api.proposals import stamp
 from api.protocol import first_fault
@@ -47,7 +48,7 @@ def _id(given: object) -> str:
 Id = Annotated[str, BeforeValidator(_id)]
 
 
-class Wanted(BaseModel):
+class NewSilence(BaseModel):
     """A silence as it is sent; all that is given has to match. Without `user` and `everyone` it is the caller's own."""
 
     model_config = ConfigDict(extra="forbid")
@@ -70,20 +71,53 @@ class Wanted(BaseModel):
         return self
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
+    one, seen = "/v1/silences/{id:path}", {200: OneSilence}
+    everything = Param("all", "`true`: also those that are over.", Literal["true", "false"])
     return [
-        Route("/v1/silences", _list, methods=["GET"]),
-        Route("/v1/silences", _set, methods=["POST"]),
-        Route("/v1/silences/{id:path}", _get, methods=["GET"]),
-        Route("/v1/silences/{id:path}", _end, methods=["DELETE"]),
+        Call(
+            "GET",
+            "/v1/silences",
+            _list,
+            Operation("Silences", {200: SilencePage}, params=(everything, LIMIT, CURSOR, AT_LEAST), problems=PAGES),
+        ),
+        Call(
+            "POST",
+            "/v1/silences",
+            _set,
+            Operation(
+                "Mute forwards until a time",
+                {200: OneSilence, 201: OneSilence, 202: OneSilence},
+                takes=json_of(NewSilence),
+                size="http_body",
+                params=(REPEAT,),
+                problems=(*SENDS, "bad_request", "forbidden", "limit", "store_away"),
+            ),
+        ),
+        Call(
+            "GET",
+            one,
+            _get,
+            Operation("A silence", seen, params=(AT_LEAST,), problems=(*READS, "bad_field", "not_found")),
+        ),
+        Call(
+            "DELETE",
+            one,
+            _end,
+            Operation(
+                "End a silence",
+                {200: SilenceIsOver, 202: SilenceIsOver},
+                problems=(*SENDS, "forbidden", "not_found", "store_away"),
+            ),
+        ),
     ]
 
 
 async def _set(request: Request) -> Response:
     identity, gateway, limits = caller(request), gateway_of(request), gateway_of(request).settings.limits
     try:
-        wanted = Wanted.model_validate(json_object(await text_of(request)))
+        wanted = NewSilence.model_validate(json_object(await text_of(request)))
     except ValidationError as error:
         raise Problem("bad_field", first_fault(error)) from error
     user = None if wanted.everyone else (wanted.user or identity.user)

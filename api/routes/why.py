@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from api import answers
 from api.archive import archive_of
+from api.operations import AT_LEAST, READS, Call, Operation, Param
 from api.problems import Problem
 from api.requests import JSON, at_least, caller, gateway_of, path_id
 from api.tokens import Identity, is_id
@@ -26,9 +27,15 @@ from topics.evidence import Receiver, evidence_of
 AUDIT = "audit"
 
 
-def routes() -> list[Route]:
+def routes() -> list[Call]:
     """The routes."""
-    return [Route("/v1/notices/{id}/why", _why, methods=["GET"])]
+    operation = Operation(
+        "The whole story of one notice",
+        {200: answers.Story},
+        params=(Param("user", "Whose notice; of others with the scope `audit`."), AT_LEAST),
+        problems=(*READS, "forbidden", "bad_field", "bad_request", "not_found", "log_away", "busy"),
+    )
+    return [Call("GET", "/v1/notices/{id}/why", _why, operation)]
 
 
 async def _why(request: Request) -> Response:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api.preferences import checked
 from api.routes.alert_configs import AlertConfig
-from api.routes.silences import Wanted
+from api.routes.silences import NewSilence
 
 PAGE = (Path(__file__).parents[3] / "docs" / "forwarding.md").read_text()
 
@@ -22,4 +22,4 @@ def test_the_examples_are_accepted() -> None:
     silences = re.findall(r"POST /v1/silences +(\{.*\})", PAGE)
     assert len(silences) == 3
     for silence in silences:
-        Wanted.model_validate(json.loads(silence))
+        NewSilence.model_validate(json.loads(silence))

@@ -1,0 +1,110 @@
+"""/openapi.json and /asyncapi.json keep to their specifications, and name everything that there is.
+
+`asyncapi/3.0.0.json.gz` is the specification's own JSON Schema as npm's `@asyncapi/specs` 6.11.1 has it, unchanged,
+under the Apache License 2.0 (its licence and notice lie beside it).
+"""
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from api.app import create_app
+from api.asyncapi import asyncapi
+from api.openapi import openapi
+from api.operations import Call
+from api.problems import CODES
+from api.pushes import CLOSE_CODES
+from api.settings import DemoHooks, GatewaySettings, Limits
+from topics.catalogue import Catalogue
+from topics.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+STATIC = {"/", "/tidings"}
+NOWHERE = {"method_not_allowed"}  # of a method that a path does not know
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
+    return create_app(
+        GatewaySettings(
+            cluster=Cluster("127.0.0.1:1"),
+            catalogue=Catalogue(("vm",)),
+            database=f"sqlite:///{tmp_path_factory.mktemp('documents')}/tidings.db",
+            secret="a secret of the tests, long enough for HS256",
+            demo=DemoHooks(),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def calls(app: Starlette) -> dict[str, Any]:
+    return openapi([r for r in app.routes if isinstance(r, Call)], Limits(page=77, title_characters=55))
+
+
+@pytest.fixture(scope="module")
+def live() -> dict[str, Any]:
+    return asyncapi(Limits(subscriptions=5))
+
+
+def test_openapi_json_is_openapi(calls: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(calls)
+
+
+def test_asyncapi_json_is_asyncapi(live: dict[str, Any]) -> None:
+    specification = json.loads(gzip.decompress((ROOT / "tests/contract/asyncapi/3.0.0.json.gz").read_bytes()))
+    jsonschema.Draft7Validator(specification).validate(live)
+    for name, schema in live["components"]["schemas"].items():
+        jsonschema.Draft7Validator.check_schema(schema), name
+
+
+def test_every_route_says_what_it_does(app: Starlette, calls: dict[str, Any], live: dict[str, Any]) -> None:
+    routes = {(r.path_format, r.method.lower()) for r in app.routes if isinstance(r, Call)}
+    told = {(path, method) for path, said in calls["paths"].items() for method in said if method != "parameters"}
+    assert routes == told
+    silent = [r for r in app.routes if not isinstance(r, Call)]
+    files = {r.path for r in silent if isinstance(r, Route | Mount)}
+    assert files == STATIC
+    sockets = {r.path for r in silent if isinstance(r, WebSocketRoute)}
+    streams = {path for path, said in calls["paths"].items() if "text/event-stream" in json.dumps(said)}
+    assert sockets | streams == {c["address"] for c in live["channels"].values()}
+    assert len(silent) == len(files) + len(sockets)
+
+
+def test_names_of_operations_are_taken_once(calls: dict[str, Any]) -> None:
+    names = [said["operationId"] for path in calls["paths"].values() for m, said in path.items() if m != "parameters"]
+    assert len(names) == len(set(names))
+
+
+def test_every_problem_has_its_place(calls: dict[str, Any], live: dict[str, Any]) -> None:
+    described = json.dumps(calls["paths"])
+    only_live = {"bad_frame", "bad_expand", "rate_limited", "too_many_connections"}
+    assert {c for c in CODES if f"`{c}`" not in described} == NOWHERE | only_live
+    for document in (calls, live):
+        assert {c: p["status"] for c, p in document["x-problems"].items()} == {c: s for c, (s, _, _) in CODES.items()}
+    assert calls["components"]["schemas"]["Refusal"]["properties"]["code"]["enum"] == list(CODES)
+    assert live["components"]["schemas"]["Fault"]["properties"]["code"]["enum"] == list(CODES)
+
+
+def test_every_code_that_ends_a_connection_is_told() -> None:
+    said = {
+        int(code)
+        for file in (ROOT / "api").rglob("*.py")
+        if file.name != "pushes.py"
+        for code in re.findall(r"\b4[45]\d\d\b", file.read_text())
+    }
+    assert said == set(CLOSE_CODES)
+
+
+def test_limits_are_those_of_the_settings(calls: dict[str, Any], live: dict[str, Any]) -> None:
+    assert calls["components"]["schemas"]["DirectNotice"]["properties"]["title"]["maxLength"] == 55
+    limit = next(p for p in calls["paths"]["/v1/notices"]["get"]["parameters"] if p["name"] == "limit")
+    assert limit["schema"]["maximum"] == 77
+    assert live["x-limits"]["subscriptions"] == 5
