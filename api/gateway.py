@@ -6,10 +6,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
+from api.admission import Admission
 from api.connection import Connection
 from api.database import Database
 from api.intake import Intake
@@ -19,13 +20,15 @@ from api.live_log import LiveLog
 from api.metrics import Metrics
 from api.problems import Problem
 from api.ranges import Ranges
+from api.revocations import Revocations
 from api.settings import GatewaySettings
 from api.tasks import must_not_fail
 from api.tokens import Tokens
 from projections.sql.schema import STAMP
 from projections.sql.store import Store, generation
-from projections.sql.views import entities, positions
+from projections.sql.views import entities, positions, revocations
 from projections.sql.views.entities import EntityRow
+from projections.sql.views.revocations import Revocation
 from topics.catalogue import (
     ALERT_CONFIGS,
     COMMANDS,
@@ -41,9 +44,17 @@ from topics.fetch import Broken, Spot
 from topics.produce import NotOnTheLog, Producer
 
 log = logging.getLogger(__name__)
-WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS, CONTROLS)
-STAGGER_S = 2.0
+WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
+DRAIN_STEPS = 100
 ROWS_CHECK_S = 2.0
+
+
+class _Loaded(NamedTuple):
+    """Rows of one transaction, and where on the log they stand: of `controls`, and of each entity type."""
+
+    revoked: list[Revocation]
+    controls: dict[int, int]
+    entities: dict[str, tuple[list[EntityRow], dict[int, int]]]
 
 
 class Gateway:
@@ -52,10 +63,17 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.tokens = Tokens(settings.secret, settings.jwks)
         self.types = settings.catalogue.entity_types
-        followed = (NOTICES, *(entity_topic(t) for t in self.types))
+        followed = (CONTROLS, NOTICES, *(entity_topic(t) for t in self.types))
         self.live = LiveLog(settings.cluster, settings.catalogue, followed, WRITTEN, self.metrics)
+        self.tokens = Tokens(
+            settings.secret,
+            settings.jwks,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            revocations=Revocations(lambda: self.live.has_come_to_the_end(CONTROLS)),
+        )
+        self.admission = Admission(settings.limits)
         self.database = Database(Store(settings.database))
         self.ranges = Ranges(settings.cluster, settings.catalogue)
         self.entities = {t: LiveEntities(t, settings.limits, self._token(t), self._broken(t)) for t in self.types}
@@ -68,6 +86,7 @@ class Gateway:
         self._begun = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._rows_watch: asyncio.Task[None] | None = None
+        self._keys: asyncio.Task[None] | None = None
         self._rows_of = ""
 
     # ---- its life
@@ -79,10 +98,13 @@ class Gateway:
         self._reader.add_done_callback(must_not_fail)
         self._rows_watch = asyncio.create_task(self._watch_rows())
         self._rows_watch.add_done_callback(must_not_fail)
+        if self.tokens.keys is not None:
+            self._keys = asyncio.create_task(self.tokens.keys.follow())
+            self._keys.add_done_callback(must_not_fail)
 
     async def stop(self) -> None:
         """Close everything."""
-        tasks = [t for t in (self._reader, self._rows_watch) if t is not None]
+        tasks = [t for t in (self._reader, self._rows_watch, self._keys) if t is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -92,17 +114,30 @@ class Gateway:
         await asyncio.get_running_loop().run_in_executor(None, self.database.close)
 
     async def drain(self) -> None:
-        """Send every client away, spread over two seconds, so that they don't all come back at once."""
+        """Send every client away, in no order and spread over time, so that they don't all come back at once."""
         self.draining = True
         leaving = list(self.connections)
-        for connection in leaving:
-            connection.close(4501, "the gateway is going away")
-            await asyncio.sleep(STAGGER_S / len(leaving) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        random.shuffle(leaving)
+        at_once = -(-len(leaving) // DRAIN_STEPS)
+        for i in range(0, len(leaving), at_once or 1):
+            for connection in leaving[i : i + at_once]:
+                connection.close(4501, "the gateway is going away")
+            await asyncio.sleep(self.settings.drain / DRAIN_STEPS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     @property
     def ready(self) -> bool:
-        """Whether it has caught up with the log."""
-        return self._begun.is_set() and self.live.ready and not self.draining
+        """Whether it has caught up with the log, and can tell whose tokens hold."""
+        return self._begun.is_set() and self.live.ready and not self.draining and self.keys_ready
+
+    @property
+    def keys_ready(self) -> bool:
+        """Whether there is something to check tokens with."""
+        return self.tokens.keys is None or self.tokens.keys.ready
+
+    async def settled(self) -> None:
+        """Wait until it is ready, or is to end."""
+        while not (self.ready or self.draining):  # noqa: ASYNC110 - several things, and nobody signals them all
+            await asyncio.sleep(0.05)
 
     async def started(self, seconds: float) -> bool:
         """Wait until its memory has been loaded; false when the time is over."""
@@ -149,27 +184,27 @@ class Gateway:
             log.info("waiting for rows of this log")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
-        begin: dict[Spot, int] = {}
-        for entity_type, (rows, base) in loaded.items():
+        self.tokens.revocations.load(loaded.revoked)
+        begin = {Spot(CONTROLS, p): n for p, n in loaded.controls.items()}
+        for entity_type, (rows, base) in loaded.entities.items():
             self.entities[entity_type].begin(rows, base)
             begin |= {Spot(entity_topic(entity_type), p): n for p, n in base.items()}
         self._begun.set()
         return begin
 
-    def _rows(self, tx: Any) -> dict[str, tuple[list[EntityRow], dict[int, int]]] | None:
+    def _rows(self, tx: Any) -> _Loaded | None:
         """In a thread of the database. Null while the rows belong to another version or another log."""
         stamp, self._rows_of = generation(tx)
         if stamp != STAMP:
             return None
-        found: dict[str, tuple[list[EntityRow], dict[int, int]]] = {}
-        for entity_type in self.types:
-            topic = entity_topic(entity_type)
+        bases: dict[str, dict[int, int]] = {}
+        for topic in (CONTROLS, *map(entity_topic, self.types)):
             at = positions.reached(tx, topic)
             if any(r.epoch != self.live.opened.get(Spot(topic, p)) for p, r in at.items()):
                 return None
-            base = {p: at[p].next if p in at else 0 for p in range(self.live.partitions(topic))}
-            found[entity_type] = (list(entities.of_type(tx, entity_type)), base)
-        return found
+            bases[topic] = {p: at[p].next if p in at else 0 for p in range(self.live.partitions(topic))}
+        rows = {t: (list(entities.of_type(tx, t)), bases[entity_topic(t)]) for t in self.types}
+        return _Loaded(revocations.all_of(tx), bases[CONTROLS], rows)
 
     async def _watch_rows(self) -> None:
         """What was loaded from rows that were rebuilt since is loaded again: they may have been wrong."""
@@ -192,8 +227,18 @@ class Gateway:
             log.warning("broken record topic=%s partition=%d offset=%d", record.topic, record.partition, record.offset)
         elif record.topic == NOTICES:
             self.inboxes.take(record)
+        elif record.topic == CONTROLS:
+            self._revoke(record)
         else:
             await self.entities[record.topic.removeprefix("entities.")].take(record)
+
+    def _revoke(self, record: Record) -> None:
+        """Whoever is here with a revoked token leaves at once."""
+        revoked = self.tokens.revocations
+        if revoked.take(record.event, record.timestamp):
+            for connection in list(self.connections):
+                if connection.identity is not None and revoked.refuse(connection.identity):
+                    connection.close(4401, "the token was revoked")
 
     def _wanted(self, topic: str, key: bytes | None) -> bool:
         return topic != NOTICES or self.inboxes.watches(key)

@@ -63,6 +63,12 @@ class LiveLog:
         stuck = self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S
         return self.caught_up and not stuck
 
+    def has_come_to_the_end(self, topic: str) -> bool:
+        """Whether all of a followed topic has been read that stood there at the start."""
+        return bool(self._noted) and all(
+            self.positions.get(s, 0) >= n for s, n in self._noted.items() if s.topic == topic
+        )
+
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
         return self._partitions[topic]

@@ -36,6 +36,7 @@ CODES: dict[str, tuple[int, str, str]] = {
     "bad_field": (422, "A field has a wrong value", "Correct the named fields."),
     "bad_request": (400, "The request can't be understood", "Correct what is named."),
     "bad_filter": (400, "The filter can't be understood", "See the filter language in the documentation."),
+    "bad_expand": (400, "That can't be fetched here", "Name a backend and one of its paths as the settings have them."),
     "bad_position": (400, "This is no position of this channel", "Pass a `position` unchanged, as an answer gave it."),
     "bad_cursor": (
         400,
@@ -61,6 +62,9 @@ CODES: dict[str, tuple[int, str, str]] = {
         "The log could not be read in the time that is allowed",
         "Ask for less, or run `tidings why`, `as-of` or `replay` near the log.",
     ),
+    "too_many_connections": (429, "There are too many connections", "Close others first, or raise the named setting."),
+    "rate_limited": (429, "Commands come faster than the limit", "Send them more slowly, or raise the named setting."),
+    "keys_away": (503, "The key of this token is being looked for", "Try again in a moment."),
     "not_ready": (503, "The gateway is still starting", "Try again in a moment."),
     "internal": (500, "Something broke here", "Tell the operator when it happened; the gateway's log has the reason."),
 }
@@ -74,6 +78,11 @@ class Problem(Exception):
         self.status, self.title, self.todo = CODES[code]
         super().__init__(f"{code}: {detail}")
 
+    @property
+    def retry(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in (429, 503)
+
     def members(self) -> dict[str, Any]:
         """The problem details."""
         given = {
@@ -86,14 +95,14 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """As an HTTP answer."""
-        headers = self.headers | ({"retry-after": "1"} if self.status == 503 else {})
+        headers = self.headers | ({"retry-after": "1"} if self.retry else {})
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return Response(orjson.dumps(self.members()), self.status, headers, "application/problem+json")
 
     def frame(self) -> dict[str, Any]:
         """As the `error` of a live frame; `retry`: the same request may succeed later."""
-        return {"code": self.code, "message": self.detail or self.title, "retry": self.status == 503}
+        return {"code": self.code, "message": self.detail or self.title, "retry": self.retry} | self.extra
 
 
 def too_large(name: str, limit: int, what: str) -> Problem:

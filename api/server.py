@@ -39,6 +39,8 @@ class Server:
             ws=DirectWebSocketProtocol,
             ws_max_size=settings.limits.ws_message,
             ws_per_message_deflate=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=max(1, round(settings.shutdown)),
             log_config=None,
             access_log=False,
@@ -59,7 +61,8 @@ class Server:
         await serving
 
     async def stop(self) -> None:
-        """End in order; `serve` returns when it is done."""
+        """End in order; `serve` returns when it is done. New connections go elsewhere from the first moment on."""
+        self._server.stop_listening()
         await self.gateway.drain()
         self._server.should_exit = True
 
@@ -70,12 +73,18 @@ class _WithoutSignals(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self.servers: list[asyncio.base_events.Server] = []  # of the time before it is up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, and says so."""
         await super().startup(sockets)
         if not self.should_exit:
             self.up.set()
+
+    def stop_listening(self) -> None:
+        """Whoever comes now comes to another gateway on this port, or to nobody."""
+        for server in self.servers:
+            server.close()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, without catching signals."""
@@ -114,7 +123,8 @@ def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
         if shared:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
-        found.listen(2048)
+        if not shared:  # a port taken twice is told at once; where it is shared, only who can answer listens
+            found.listen(2048)
     except OSError:
         found.close()
         raise

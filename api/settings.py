@@ -5,11 +5,11 @@ Every limit is named by the setting that a refusal quotes, so that whoever is re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from api.backends import Backend
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 
@@ -42,7 +42,12 @@ class Limits:
     filter_nodes: int = 64
     resume: int = 50_000  # records that an entity channel goes back
     history_bytes: int = 64 * 1024 * KIB  # superseded versions kept in memory per entity type
-    connections: int = 20_000  # WebSocket connections of one process
+    connections: int = 20_000  # live connections of one process
+    connections_per_user: int = 100
+    connections_per_address: int = 1_000  # an IPv4 address, or the /64 network of an IPv6 address
+    commands_per_second: float = 20  # of one connection, in the long run
+    command_burst: int = 100  # commands of one connection at once
+    expand_waiting: int = 1_000  # events that wait for a backend, of those who share what is fetched
     wait: float = 5  # for the read model to have a write, for `at_least`
     auth: float = 10  # until the first frame has to authenticate
 
@@ -57,7 +62,7 @@ class DemoHooks:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """`secret` (HS256) or `jwks` (a JWKS file) checks tokens. `metrics_port` 0 takes a free port, null serves none."""
+    """`secret` (HS256) or `jwks` (a path or URL) checks tokens. `metrics_port` 0 takes a free port, null serves none."""
 
     cluster: Cluster
     catalogue: Catalogue
@@ -67,10 +72,15 @@ class GatewaySettings:
     reuse_port: bool = False  # several gateways on one port
     metrics_port: int | None = None
     secret: str | None = field(default=None, repr=False)
-    jwks: Path | None = None
+    jwks: str | None = None
+    token_issuer: str | None = None  # what tokens have to say in `iss` and `aud`
+    token_audience: str | None = None
     forward_after: float = 300  # seconds
     channels: tuple[str, ...] = ("email", "telegram", "slack", "webhook")
     origins: tuple[str, ...] = ()  # beside the gateway's own
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
     limits: Limits = field(default_factory=Limits)
+    backends: Mapping[str, Backend] = field(default_factory=dict)
     demo: DemoHooks | None = None
+    drain: float = 2  # seconds over which clients are sent away at the end
     shutdown: float = 8  # seconds for open requests and connections

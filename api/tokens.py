@@ -1,23 +1,24 @@
-"""Who is asking: JSON Web Tokens, checked by a shared secret (HS256) or by the public keys of a JWKS file.
+"""Who is asking: JSON Web Tokens, checked by a shared secret (HS256) or by public keys (JWKS).
 
 `sub` is the user, `scope` what is allowed, `filter` per entity type what may be seen at all; every token has an end
-(`exp`).
+(`exp`), and may have a name (`jti`) by which it can be revoked before.
 """
 
 from __future__ import annotations
 
-import json
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jwt
-from jwt.exceptions import InvalidTokenError, PyJWKSetError
+from jwt.exceptions import InvalidTokenError
 
 from api.filters import BadFilter, Filter, parse
+from api.jwks import KeySet
 from api.problems import Problem
+from api.revocations import Revocations
 from topics.json_text import dumps
 
 LONGEST = 8 * 1024
@@ -28,12 +29,14 @@ REMEMBERED = 10_000  # tokens that were checked, the oldest forgotten first
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody whose token holds until `expires_at` (seconds since 1970)."""
+    """Somebody whose token holds until `expires_at` (seconds since 1970); `issued_at` is 0 where it does not say."""
 
     user: str
     scopes: frozenset[str]
     expires_at: float
     filters: Mapping[str, Filter] = field(default_factory=dict)
+    token_id: str = ""
+    issued_at: float = 0.0
 
     def may(self, scope: str) -> bool:
         """Whether the token has this scope; `entities:read:*` stands for all types."""
@@ -46,57 +49,77 @@ class Identity:
 
 
 class Tokens:
-    """Checks tokens. ValueError if neither or both of secret and JWKS file are given, or the file is none."""
+    """Checks tokens. With `issuer` or `audience` a token has to name them. ValueError if neither or both of secret and
+    JWKS (a path or a URL) are given, or the JWKS can't be right.
+    """
 
-    def __init__(self, secret: str | None, jwks: Path | None) -> None:
+    def __init__(
+        self,
+        secret: str | None,
+        jwks: str | None,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+        revocations: Revocations | None = None,
+    ) -> None:
         if (secret is None) == (jwks is None):
             raise ValueError("tokens need either a secret or a JWKS file")
-        self._secret = secret
+        self._secret, self._issuer, self._audience = secret, issuer, audience
         self._known: dict[str, Identity] = {}
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        if jwks is not None:
-            try:
-                keys = jwt.PyJWKSet.from_dict(json.loads(jwks.read_text())).keys
-            except (OSError, ValueError, PyJWKSetError) as error:
-                raise ValueError(f"{jwks} is no readable JWKS file: {error}") from error
-            self._keys = {k.key_id: k for k in keys if k.key_type != "oct"}
+        self.keys = KeySet(jwks, self._known.clear) if jwks is not None else None
+        self.revocations = revocations or Revocations()
 
     def identify(self, token: str) -> Identity:
-        """Whose token this is. Problem `unauthorized`."""
+        """Whose token this is. Problem `unauthorized`; `not_ready` or `keys_away` while that can't be said."""
         if (known := self.known(token)) is not None:
             return known
         if not token or len(token) > LONGEST:
             raise Problem("unauthorized", "There is no token, or it is too long.")
+        if not self.revocations.complete:
+            raise Problem("not_ready")
         try:
             claims = self._claims(token)
         except jwt.ExpiredSignatureError as error:
             raise Problem("unauthorized", "The token has expired.") from error
+        except (jwt.InvalidIssuerError, jwt.InvalidAudienceError) as error:
+            raise Problem("unauthorized", "The token is by another issuer, or meant for others.") from error
         except jwt.MissingRequiredClaimError as error:
             raise Problem("unauthorized", f"The token lacks {error.claim}.") from error
         except (InvalidTokenError, KeyError, ValueError) as error:
             raise Problem("unauthorized", "The token is not one that this gateway accepts.") from error
         identity = _identity(claims)
+        if self.revocations.refuse(identity):
+            raise Problem("unauthorized", "The token was revoked.")
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[token] = identity
         return identity
 
     def known(self, token: str) -> Identity | None:
-        """Whose token this is, if it was checked before and has not expired: its signature can't have changed."""
+        """Whose token this is, if it was checked before, has not expired and was not revoked since."""
         identity = self._known.get(token)
-        if identity is None or identity.expires_at + LEEWAY_S > time.time():
+        if identity is None:
+            return None
+        if identity.expires_at + LEEWAY_S > time.time() and not self.revocations.refuse(identity):
             return identity
         del self._known[token]
         return None
 
     def _claims(self, token: str) -> dict[str, Any]:
-        options: Any = {"require": ["sub", "exp"], "verify_aud": False}
         given: Any = self._secret
         algorithms = ["HS256"]
-        if given is None:
-            kid, algorithms = jwt.get_unverified_header(token).get("kid"), _PUBLIC
-            given = self._keys[kid] if kid in self._keys or len(self._keys) != 1 else next(iter(self._keys.values()))
-        claims: dict[str, Any] = jwt.decode(token, given, algorithms=algorithms, options=options, leeway=LEEWAY_S)
+        if self.keys is not None:
+            given, algorithms = self.keys.key(jwt.get_unverified_header(token).get("kid")), _PUBLIC
+        options: Any = {"require": ["sub", "exp"], "verify_aud": self._audience is not None}
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            given,
+            algorithms=algorithms,
+            options=options,
+            leeway=LEEWAY_S,
+            issuer=self._issuer,
+            audience=self._audience,
+        )
         return claims
 
 
@@ -108,17 +131,19 @@ def sign(
     ttl_s: float,
     filters: Mapping[str, Any] | None = None,
     now: float | None = None,
+    **more: Any,
 ) -> str:
-    """A token of ours for `user`, good for `ttl_s` seconds."""
-    at = int(time.time() if now is None else now)
-    claims: dict[str, Any] = {"sub": user, "scope": list(scopes), "iat": at, "exp": at + int(ttl_s)}
+    """A token of ours for `user`, good for `ttl_s` seconds; `more` are further claims."""
+    at = round(time.time() if now is None else now, 3)
+    claims: dict[str, Any] = {"sub": user, "scope": list(scopes), "iat": at, "exp": int(at) + int(ttl_s)}
+    claims |= {"jti": str(uuid.uuid4())} | more
     if filters:
         claims["filter"] = dict(filters)
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
-    user, scope, given = claims["sub"], claims.get("scope", []), claims.get("filter", {})
+    user, scope, given, token_id = claims["sub"], claims.get("scope", []), claims.get("filter", {}), claims.get("jti")
     scopes = scope.split() if isinstance(scope, str) else scope
     if (
         not isinstance(user, str)
@@ -133,7 +158,8 @@ def _identity(claims: dict[str, Any]) -> Identity:
         filters = {entity_type: _enforced(f) for entity_type, f in given.items()}
     except BadFilter as error:
         raise Problem("unauthorized", f"The token's `filter` is not as it should be: {error}.") from error
-    return Identity(user, frozenset(scopes), float(claims["exp"]), filters)
+    named = token_id if isinstance(token_id, str) else ""
+    return Identity(user, frozenset(scopes), float(claims["exp"]), filters, named, float(claims.get("iat", 0)))
 
 
 def _enforced(given: Any) -> Filter:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from api.admission import Pace
 from api.channels import subscribe
 from api.connection import EXTENSION, Connection, DirectWebSocketProtocol
 from api.frames import answer, failure
@@ -26,15 +27,30 @@ log = logging.getLogger(__name__)
 SUBPROTOCOL = "tidings.v1"
 TOKEN_PREFIX = "tidings.token."  # noqa: S105 - a name, not a secret
 BAD_FRAMES = 20
+_CLOSE = {401: 4401, 429: 4429}  # by a problem's status, where something has to be done before coming back
 
 
 async def websocket(socket: WebSocket) -> None:
     """The endpoint."""
     gateway: Gateway = socket.app.state.gateway
-    full = len(gateway.connections) >= gateway.settings.limits.connections
-    if gateway.draining or full or not _welcome(gateway, socket):
-        await socket.close()
+    try:
+        if gateway.draining:
+            raise Problem("not_ready", "This gateway is going away.")
+        if not _welcome(gateway, socket):
+            raise Problem("forbidden", "Pages of this origin are not let in: TIDINGS_ORIGINS names those that are.")
+        address = gateway.admission.enter(socket.scope["client"])
+    except Problem as problem:
+        log.info("connection refused code=%s reason=%s", problem.code, problem.detail)
+        await socket.send_denial_response(problem.response())
         return
+    try:
+        await _converse(gateway, socket)
+    finally:
+        gateway.admission.leave(address)
+
+
+async def _converse(gateway: Gateway, socket: WebSocket) -> None:
+    """From the handshake to the end."""
     token, subprotocol = _offered(socket)
     await socket.accept(subprotocol)
     protocol: DirectWebSocketProtocol = socket.scope["extensions"][EXTENSION]
@@ -65,10 +81,14 @@ class Talk:
         self._gateway, self._socket, self._connection = gateway, socket, connection
         self._bad_frames = 0
         self._expiry: asyncio.TimerHandle | None = None
+        limits = gateway.settings.limits
+        self._pace = Pace(limits.commands_per_second, limits.command_burst, asyncio.get_running_loop().time())
 
     def end(self) -> None:
         """Nothing of it stays behind."""
         self._connection.stop_all()
+        if self._connection.identity is not None:
+            self._gateway.admission.release(self._connection.identity.user)
         if self._expiry is not None:
             self._expiry.cancel()
 
@@ -82,7 +102,7 @@ class Talk:
             try:
                 self._authenticate(token)
             except Problem as problem:
-                self._connection.close(4401, problem.detail[:100])
+                self._connection.close(_CLOSE.get(problem.status, 4503), problem.detail[:100])
                 return
         with contextlib.suppress(WebSocketDisconnect):
             while self._connection.closing is None:
@@ -104,6 +124,7 @@ class Talk:
                 self._connection.close(4400, "too many frames that can't be understood")
             return
         try:
+            self._keep_pace()
             await self._do(frame)
         except Problem as problem:
             self._refuse(frame.id, problem)
@@ -132,6 +153,15 @@ class Talk:
         else:
             connection.write(answer(frame.id))
 
+    def _keep_pace(self) -> None:
+        if self._pace.allows(asyncio.get_running_loop().time()):
+            return
+        if self._pace.overdrawn:
+            self._connection.close(4429, "commands keep coming too fast")
+        limit = self._gateway.settings.limits.commands_per_second
+        detail = f"At most {limit:g} commands a second on one connection."
+        raise Problem("rate_limited", detail, limit="commands_per_second", value=limit)
+
     async def _mark(self, request_id: int | str, user: str, request: MarkRequest) -> None:
         marked = await mark(self._gateway, user, request)
         position = self._gateway.live.token(NOTICES, {marked.partition: marked.offset + 1})
@@ -154,6 +184,8 @@ class Talk:
         ):
             identity_changed = "A token with other rights needs a new connection."
             raise Problem("forbidden", identity_changed)
+        if mine is None:
+            self._gateway.admission.claim(identity.user)
         self._connection.identity = identity
         if self._expiry is not None:
             self._expiry.cancel()

@@ -7,21 +7,34 @@ comma-separated, and durations are seconds or texts like `5m`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
+from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tidings.settings_source import PREFIX, Given, SettingsError
+from api.backends import Backend
+from api.settings import Limits
+from tidings.settings_source import LIMIT, PREFIX, Given, SettingsError
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 from topics.durations import milliseconds
+from topics.json_text import parse
 
 
 def _listed(given: Any) -> Any:
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+def _table(given: Any) -> Any:
+    try:
+        return parse(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise ValueError(f"give JSON, or a table in tidings.toml: {error}") from error
 
 
 def _duration(given: Any) -> Any:
@@ -42,10 +55,26 @@ def _lease(length: timedelta) -> timedelta:
     return length
 
 
+def _network(address: str) -> str:
+    ip_network(address)
+    return address
+
+
+def _jwks(source: str) -> str:
+    from api.jwks import wrong_url  # noqa: PLC0415 - only gateways with public keys need it
+
+    if (fault := wrong_url(source)) is not None:
+        raise ValueError(fault)
+    if "://" not in source and not Path(source).is_file():
+        raise ValueError(f"there is no file {source}")
+    return source
+
+
 SHORTEST_LEASE = timedelta(seconds=5)
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 EntityTypes = Annotated[tuple[Annotated[str, AfterValidator(_entity_type)], ...], BeforeValidator(_listed)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+BackendName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -100,6 +129,18 @@ class KafkaSettings(_Settings):
         return Catalogue(self.entity_types, prefix=self.topic_prefix, partitions=self.partitions, entity_lag_ms=lag)
 
 
+class _TokenSettings(_Settings):
+    """Whose tokens they are, and for whom: what signs them and what checks them say the same."""
+
+    token_issuer: str | None = None
+    token_audience: str | None = None
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """What a token says of it."""
+        return {n: v for n, v in (("iss", self.token_issuer), ("aud", self.token_audience)) if v is not None}
+
+
 class _Role(KafkaSettings):
     metrics_port: Port | None = None
 
@@ -111,7 +152,13 @@ class WorkerSettings(_Role):
     group: str = "tidings-worker"
 
 
-class GatewaySettings(_Role):
+class BackendSettings(_Settings):
+    """Who may be asked for entities instead of the log."""
+
+    backends: Annotated[dict[BackendName, Backend], BeforeValidator(_table)] = {}
+
+
+class GatewaySettings(_Role, _TokenSettings, BackendSettings):
     """The gateway: HTTP, WebSocket, the page. Tokens are checked by `secret` or `jwks`, never by both."""
 
     database: SecretStr
@@ -119,9 +166,12 @@ class GatewaySettings(_Role):
     port: Port = 8080
     reuse_port: bool = False  # other gateways on this machine listen there too
     secret: SecretStr | None = None
-    jwks: Path | None = None
+    jwks: Annotated[str, AfterValidator(_jwks)] | None = None
     forward_after: Duration = timedelta(minutes=5)
     origins: Names = ()
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_listed)] = ()
+    drain: Duration = timedelta(seconds=2)  # over which clients are sent away at the end
+    limit: dict[str, Annotated[float, Field(gt=0)]] = {}  # those of api.settings.Limits that are to be others
     channel: dict[str, SecretStr] = {}
     demo: SecretStr | None = None  # where `up` answers for its demo, with the word that lets one in
 
@@ -146,7 +196,7 @@ class WrapperSettings(_Role):
     """The wrapper: runs alert programs."""
 
 
-class ClientSettings(_Settings):
+class ClientSettings(_TokenSettings):
     """What commands need that speak to a gateway or sign tokens."""
 
     url: str | None = None
@@ -154,7 +204,7 @@ class ClientSettings(_Settings):
     token: SecretStr | None = None
 
 
-class UpSettings(_Settings):
+class UpSettings(_TokenSettings):
     """`tidings up`: as the roles, but nothing has to be given."""
 
     kafka: str | None = None
@@ -164,7 +214,7 @@ class UpSettings(_Settings):
     host: str = "127.0.0.1"
     port: Port = 8080
     secret: SecretStr | None = None
-    jwks: Path | None = None
+    jwks: str | None = None
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
 
     @model_validator(mode="after")
@@ -186,7 +236,8 @@ ROLES: tuple[type[_Settings], ...] = (
 
 def known_names() -> frozenset[str]:
     """Every name that some role knows: one tidings.toml may serve them all."""
-    return frozenset(name for role in ROLES for name in role.model_fields) - {"channel"}
+    limits = {LIMIT + limit.name for limit in fields(Limits)}
+    return frozenset(name for role in ROLES for name in role.model_fields) - {"channel", "limit"} | limits
 
 
 _S = TypeVar("_S", bound=_Settings)
@@ -203,10 +254,15 @@ def read(settings: Callable[..., _S], **arguments: Any) -> _S:
 def _complaint(error: Any) -> str:
     if not error["loc"]:
         return str(error["ctx"]["error"]) if "error" in error.get("ctx", {}) else str(error["msg"])
-    name = f"{PREFIX}{str(error['loc'][0]).upper()}"
-    if error["type"] == "missing":
+    parts = error["loc"][:2] if error["loc"][0] == "limit" else error["loc"][:1]
+    name = f"{PREFIX}{'_'.join(map(str, parts)).upper()}"
+    if error["type"] == "missing" and len(error["loc"]) == 1:
         return f"{name} is not set: {_MISSING.get(name, 'set it in the environment or in tidings.toml')}"
-    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+    place = "".join(f"{part}: " for part in error["loc"][len(parts) :] if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(str(error["loc"][-1]), Backend.model_fields, n=1, cutoff=0.6)
+        return f"{name}: {place}there is no such setting" + (f", did you mean {near[0]}?" if near else "")
+    return f"{name}: {place}{error['msg'].removeprefix('Value error, ')}"
 
 
 _MISSING = {

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 PREFIX = "TIDINGS_"
 CHANNEL = "channel_"  # and the channel's name
+LIMIT = "limit_"  # and the limit's name
 FILE = Path("tidings.toml")
 
 
@@ -39,8 +40,9 @@ class Given(PydanticBaseSettingsSource):
         """Field name to what was given for it."""
         given = from_file(FILE, self._known) | from_environment(os.environ, self._known)
         fields = {name: value for name, value in given.items() if name in self.settings_cls.model_fields}
-        if "channel" in self.settings_cls.model_fields:
-            fields["channel"] = {n.removeprefix(CHANNEL): v for n, v in given.items() if n.startswith(CHANNEL)}
+        for name, start in (("channel", CHANNEL), ("limit", LIMIT)):
+            if name in self.settings_cls.model_fields:
+                fields[name] = {n.removeprefix(start): v for n, v in given.items() if n.startswith(start)}
         return fields
 
 

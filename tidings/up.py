@@ -104,7 +104,7 @@ class Up:
         self._running.url = f"http://{_shown(self._settings.host)}:{port}"
         roles = ("worker", "gateway", "sender", "wrapper")
         self._running.metrics = dict(zip(roles, free_ports(len(roles)), strict=True))
-        token = service_token(self._secret, "demo", DEMO_SCOPES, DEMO_TTL_S)
+        token = service_token(self._secret, "demo", DEMO_SCOPES, DEMO_TTL_S, **self._settings.claims)
         self._demo = Demo(self._running.url, token, self._sink, emit=self._with_demo, installation=self._installation)
         given = await self._environment(self._demo, port)
         # They load their programs while the broker starts, and wait until the log is there.
@@ -119,7 +119,7 @@ class Up:
             self._begin("wrapper", given, str(ALERTS))
         await self._until_ready()
         self._demo.start()
-        self._say(f"{self._running.url}/#token={sign_in_token(self._secret, USER)}")
+        self._say(f"{self._running.url}/#token={sign_in_token(self._secret, USER, **self._settings.claims)}")
         self._say(f"Ctrl-C stops everything; the data stays in {self._installation.path}")
         for child in self._children.values():
             child.steady = True

@@ -485,10 +485,15 @@ class SilenceEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRevoked(Event):
-    """Tokens with this id (`jti`) are refused; `until` is when they would have expired."""
+    """Tokens with this id (`jti`) are refused; with an empty one all tokens of `user` issued until `issued_until`.
+
+    `until`: when the last of them has expired. Times in ms.
+    """
 
     token_id: str
     until: int
+    user: str | None = None
+    issued_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

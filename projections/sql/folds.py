@@ -9,9 +9,9 @@ from projections.sql.fan_out import FanOutFold
 from projections.sql.fold import TopicFold
 from projections.sql.notices import NoticesFold
 from projections.sql.truths import (
+    ControlsFold,
     DeliveriesFold,
     alert_configs_fold,
-    controls_fold,
     entities_fold,
     recipients_fold,
     reports_fold,
@@ -54,7 +54,7 @@ def fold_of(topic: str) -> TopicFold:
     folds: dict[str, Callable[[], TopicFold]] = {
         ALERT_CONFIGS: alert_configs_fold,
         RECIPIENTS: recipients_fold,
-        CONTROLS: controls_fold,
+        CONTROLS: ControlsFold,
         COMMANDS: ConfiguratorFold,
         ALERT_REPORTS: reports_fold,
         DELIVERIES: DeliveriesFold,

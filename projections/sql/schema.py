@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-STAMP = 2
+STAMP = 3
 
 metadata = MetaData()
 
@@ -191,6 +191,17 @@ silences = Table(
     Column("body", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Index("silences_by_end", "until"),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("revocation", String, primary_key=True),  # the record's key
+    Column("token_id", String, nullable=False),  # empty: all tokens of the user that were issued until then
+    Column("user_id", String),
+    Column("issued_until", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Index("revocations_by_end", "until"),
 )
 
 # ------------------------------------------------------ notice-requests: chains, and the audience of what is open

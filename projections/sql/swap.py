@@ -27,6 +27,7 @@ from projections.sql.schema import (
     metadata,
     positions,
     recipients,
+    revocations,
     silences,
 )
 from projections.sql.store import NewerRows, Store
@@ -40,7 +41,7 @@ FOLDED = [t for t in metadata.sorted_tables if t is not crashes]  # a crash is n
 ALONE: dict[str, list[Table]] = {
     ALERT_CONFIGS: [alert_configs],
     RECIPIENTS: [recipients],
-    CONTROLS: [silences],
+    CONTROLS: [silences, revocations],
     ALERT_REPORTS: [alert_reports],
     "entities": [entities],
     DELIVERIES: [delivery_requests, delivery_results],

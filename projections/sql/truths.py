@@ -21,6 +21,7 @@ from projections.sql.schema import (
     delivery_results,
     entities,
     recipients,
+    revocations,
     silences,
 )
 from projections.sql.store import insert_new, upsert
@@ -53,6 +54,7 @@ class State:
 
     rows: dict[Any, Row | None] = field(default_factory=dict)
     results: dict[str, Row] = field(default_factory=dict)
+    now: int = 0  # the log's time (ms), where what is over is forgotten
 
 
 class TruthFold:
@@ -273,8 +275,40 @@ def report_row(record: Record) -> tuple[tuple[str, int, str], Row | None]:
     return (e.alert, e.shard, config), row
 
 
+class ControlsFold(TruthFold):
+    """TopicFold of `controls`: silences and revoked tokens. Tokens that have expired need not be revoked any longer."""
+
+    def __init__(self) -> None:
+        super().__init__(silences, silence_row)
+
+    def apply(self, state: State, record: Record) -> list[Outgoing]:
+        """Remember the newest of each key, and what time it is on the log."""
+        e = record.event
+        if not isinstance(e, TokenRevoked):
+            state.results.pop(record.key, None)
+            return super().apply(state, record)
+        state.results[record.key] = {
+            "revocation": record.key,
+            "token_id": e.token_id,
+            "user_id": e.user,
+            "issued_until": e.issued_until,
+            "until": e.until,
+        }
+        state.now = record.timestamp
+        return []
+
+    def save(self, tx: Connection, spot: Spot, state: State) -> None:
+        """Write the newest of each key; the topic has one partition, so what has expired is nobody else's."""
+        super().save(tx, spot, state)
+        gone = [k for k, r in state.rows.items() if r is None and k not in state.results]
+        tx.execute(delete(revocations).where(revocations.c.revocation.in_(gone)))
+        upsert(tx, revocations, list(state.results.values()))
+        if state.now:
+            tx.execute(delete(revocations).where(revocations.c.until < state.now))
+
+
 def silence_row(record: Record) -> tuple[str, Row | None]:
-    """A silence as it stands; an ended one says nothing more. Revoked tokens are the gateway's own concern."""
+    """A silence as it stands; an ended one says nothing more."""
     e = record.event
     match e:
         case SilenceSet() if e.silence_id == record.key:
@@ -291,7 +325,7 @@ def silence_row(record: Record) -> tuple[str, Row | None]:
             }
         case SilenceEnded() if e.silence_id == record.key:
             return e.silence_id, None
-        case TokenRevoked() | None:
+        case None:
             return record.key, None
     msg = f"{type(e).__name__} has no place on controls under this key"
     raise Refused(msg)
@@ -321,11 +355,6 @@ def recipients_fold() -> TruthFold:
 def entities_fold() -> TruthFold:
     """TopicFold of an entity topic."""
     return TruthFold(entities, entity_row)
-
-
-def controls_fold() -> TruthFold:
-    """TopicFold of `controls`."""
-    return TruthFold(silences, silence_row)
 
 
 def reports_fold() -> TruthFold:

@@ -309,7 +309,7 @@ async def test_a_gateway_that_starts_first_waits_for_topics_and_rows(
         waiting = (await client.get("/readyz")).json()
         assert waiting == {
             "ready": False,
-            "waiting_for": ["rows of notices", "rows of entities.vm", "rows of entities.task"],
+            "waiting_for": ["rows of controls", "rows of notices", "rows of entities.vm", "rows of entities.task"],
         }
         async with site.working(), asyncio.timeout(30):
             while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - nobody signals it

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 
 from api import server
-from api.settings import DemoHooks
+from api.settings import DemoHooks, Limits
 from api.settings import GatewaySettings as RoomSettings
 from tidings.demo.hooks import Asker
 from tidings.roles.opened_log import opened
@@ -40,12 +42,24 @@ def room_settings(settings: GatewaySettings) -> RoomSettings:
         metrics_port=settings.metrics_port,
         secret=settings.secret.get_secret_value() if settings.secret else None,
         jwks=settings.jwks,
+        token_issuer=settings.token_issuer,
+        token_audience=settings.token_audience,
         forward_after=settings.forward_after.total_seconds(),
         channels=(ALWAYS, *(name for name in settings.channel if name != ALWAYS)),
         origins=settings.origins,
+        trusted_proxies=settings.trusted_proxies,
+        drain=settings.drain.total_seconds(),
+        limits=limits(settings.limit),
+        backends=settings.backends,
         demo=_hooks(Asker(settings.demo.get_secret_value())) if settings.demo else None,
         shutdown=SHUTDOWN_S,
     )
+
+
+def limits(given: Mapping[str, float]) -> Limits:
+    """The defaults, but for these; sizes and numbers are whole."""
+    whole = Limits()
+    return replace(whole, **{name: type(getattr(whole, name))(value) for name, value in given.items()})
 
 
 def _hooks(asker: Asker) -> DemoHooks:

@@ -76,7 +76,7 @@ def test_a_jwks_file_checks_by_key_and_never_by_a_shared_secret(tmp_path: Path) 
     ]
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": keys}))
-    tokens = Tokens(None, file)
+    tokens = Tokens(None, str(file))
     claims = {"sub": "u1", "exp": 2**33}
     assert tokens.identify(jwt.encode(claims, one, algorithm="ES256", headers={"kid": "one"})).user == "u1"
     assert tokens.identify(jwt.encode(claims, two, algorithm="EdDSA", headers={"kid": "two"})).user == "u1"
@@ -89,9 +89,9 @@ def test_settings_that_can_not_be_right_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="either"):
         Tokens(None, None)
     with pytest.raises(ValueError, match="either"):
-        Tokens(SECRET, tmp_path)
+        Tokens(SECRET, str(tmp_path))
     with pytest.raises(ValueError, match="JWKS"):
-        Tokens(None, tmp_path / "missing.json")
+        Tokens(None, str(tmp_path / "missing.json"))
 
 
 @pytest.mark.parametrize(

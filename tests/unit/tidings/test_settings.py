@@ -1,10 +1,13 @@
 """Settings: what is given is checked, what is unknown is refused with the nearest name, what is secret is not shown."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from api.settings import Limits
+from tidings.roles.gateway import room_settings as gateway_room
 from tidings.roles.sender import room_settings
 from tidings.settings import (
     ROLES,
@@ -103,12 +106,33 @@ def test_what_is_missing_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatc
         read(WorkerSettings)
 
 
-def test_a_gateway_needs_one_way_to_check_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_needs_one_way_to_check_tokens(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alone / "keys.json").touch()
     with pytest.raises(SettingsError, match=r"^set either TIDINGS_SECRET or TIDINGS_JWKS"):
         read(GatewaySettings)
     monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
     monkeypatch.setenv("TIDINGS_JWKS", "keys.json")
     with pytest.raises(SettingsError, match=r"^set either TIDINGS_SECRET or TIDINGS_JWKS"):
+        read(GatewaySettings)
+    for wrong in ("http://idp.test/keys", "ftp://127.0.0.1/keys", "https://", "other.json"):
+        monkeypatch.setenv("TIDINGS_JWKS", wrong)
+        with pytest.raises(SettingsError, match=r"^TIDINGS_JWKS: "):
+            read(GatewaySettings)
+
+
+def test_a_limit_is_named_and_a_wrong_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
+    monkeypatch.setenv("TIDINGS_LIMIT_SUBSCRIPTIONS", "64")
+    monkeypatch.setenv("TIDINGS_LIMIT_COMMANDS_PER_SECOND", "0.5")
+    given = gateway_room(read(GatewaySettings)).limits
+    assert given == replace(Limits(), subscriptions=64, commands_per_second=0.5)
+    assert isinstance(given.subscriptions, int)
+    monkeypatch.setenv("TIDINGS_LIMIT_SUBSCRIPTIONS", "-1")
+    with pytest.raises(SettingsError, match=r"^TIDINGS_LIMIT_SUBSCRIPTIONS: "):
+        read(GatewaySettings)
+    monkeypatch.delenv("TIDINGS_LIMIT_SUBSCRIPTIONS")
+    monkeypatch.setenv("TIDINGS_LIMIT_SUBSCRIPTION", "64")
+    with pytest.raises(SettingsError, match=r"did you mean TIDINGS_LIMIT_SUBSCRIPTIONS\?"):
         read(GatewaySettings)
 
 
@@ -116,6 +140,40 @@ def test_channels_are_collected_by_their_names(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TIDINGS_CHANNEL_TELEGRAM", "tgram://hush/{address}")
     settings = read(SenderSettings)
     assert settings.channel["telegram"].get_secret_value() == "tgram://hush/{address}"
+
+
+def test_backends_are_a_table_or_json(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
+    (alone / "tidings.toml").write_text(
+        '[backends.panel]\nurl = "http://panel/api"\npaths = ["/vm/{id}"]\ntimeout = "500ms"\ntoken = "hush"\n'
+    )
+    found = read(GatewaySettings).backends["panel"]
+    assert (found.timeout, found.concurrency, found.auth) == (0.5, 8, "service")
+    assert "hush" not in repr(read(GatewaySettings))
+    monkeypatch.setenv("TIDINGS_BACKENDS", '{"crm":{"url":"https://crm","paths":["/{type}/{id}"],"auth":"subscriber"}}')
+    assert list(read(GatewaySettings).backends) == ["crm"]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("{", r"^TIDINGS_BACKENDS: give JSON, or a table in tidings.toml"),
+        ('{"a":{"paths":["/x"]}}', r"^TIDINGS_BACKENDS: a: url: Field required$"),
+        ('{"a b":{"url":"http://x","paths":["/x"]}}', r"^TIDINGS_BACKENDS: a b: String should match"),
+        ('{"a":{"url":"http://x","paths":["/x"],"timout":1}}', r": a: timout: .*did you mean timeout\?$"),
+        ('{"a":{"url":"http://x","paths":["/../x"]}}', r"^TIDINGS_BACKENDS: a: paths: 0: '/../x' is no path"),
+        (
+            '{"a":{"url":"http://x","paths":["/x"],"auth":"subscriber","token":"hush"}}',
+            r"^TIDINGS_BACKENDS: a: `token`",
+        ),
+    ],
+)
+def test_a_wrong_backend_is_named(monkeypatch: pytest.MonkeyPatch, given: str, complaint: str) -> None:
+    monkeypatch.setenv("TIDINGS_SECRET", "s" * 32)
+    monkeypatch.setenv("TIDINGS_BACKENDS", given)
+    with pytest.raises(SettingsError, match=complaint) as refused:
+        read(GatewaySettings)
+    assert "hush" not in str(refused.value)
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,78 @@
+"""`POST /v1/tokens/revoke`: a token, or all that a user was given until now, holds no longer, at any gateway."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.answers import Revoked
+from api.operations import SENDS, Call, Operation, json_of
+from api.problems import Problem
+from api.proposals import stamp
+from api.protocol import first_fault
+from api.requests import caller, gateway_of, json_object
+from api.revocations import FOR_EVER, MARGIN_MS
+from api.routes.silences import Id
+from api.sending import put
+from api.things import text_of
+from topics.catalogue import CONTROLS
+from topics.events import TokenRevoked
+
+SCOPE = "tokens"
+
+
+class Revocation(BaseModel):
+    """Either the `id` (`jti`) of a token, and `until` when it holds by itself (without it: for ever); or a `user`."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Id | None = None
+    user: Id | None = None
+    until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.id is None) == (self.user is None):
+            raise ValueError("give either `id`, a token's, or `user`")
+        if self.user is not None and self.until is not None:
+            raise ValueError("`until` belongs to `id`, and only there")
+        return self
+
+
+def routes() -> list[Call]:
+    """The routes."""
+    operation = Operation(
+        "Revoke a token, or all that a user was given until now",
+        {200: Revoked, 202: Revoked},
+        SCOPE,
+        takes=json_of(Revocation),
+        size="http_body",
+        problems=SENDS,
+    )
+    return [Call("POST", "/v1/tokens/revoke", _revoke, operation)]
+
+
+async def _revoke(request: Request) -> Response:
+    """Once this gateway keeps to it; after a bounded time 202. Others read it as soon."""
+    caller(request, SCOPE)
+    gateway = gateway_of(request)
+    try:
+        wanted = Revocation.model_validate(json_object(await text_of(request)))
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+    event = TokenRevoked(
+        **stamp(gateway),
+        token_id=wanted.id or "",
+        until=FOR_EVER if wanted.until is None else int(wanted.until.timestamp() * 1000) + MARGIN_MS,
+        user=wanted.user,
+        issued_until=0 if wanted.user is None else int(time.time() * 1000),
+    )
+    # Keys of their own kind: a token may be named like a user, or like a silence.
+    key = f"token:{wanted.id}" if wanted.user is None else f"tokens-of:{wanted.user}"
+    placed = await put(gateway, CONTROLS, key, event)
+    following = {placed.partition: placed.offset + 1}
+    held = await gateway.live.passes(CONTROLS, following, gateway.settings.limits.wait)
+    return JSONResponse({"position": gateway.live.token(CONTROLS, following)}, 200 if held else 202)
