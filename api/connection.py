@@ -15,6 +15,7 @@ from websockets.http11 import Request
 
 from api.frames import Frame
 from api.metrics import Metrics
+from api.request_ids import current
 from api.tokens import Identity
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Connection:
 
     def __init__(self, protocol: DirectWebSocketProtocol, metrics: Metrics, cap: int) -> None:
         self._protocol, self._metrics, self._cap = protocol, metrics, cap
+        self.id = current.get()  # of the request that opened it; stands in what is logged about it
         self.identity: Identity | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.closing: tuple[int, str] | None = None
@@ -101,7 +103,8 @@ class Connection:
         """The reader is too slow: end it without a closing handshake, which would wait in the same buffer."""
         if self.open:
             self._metrics.cut_off.inc()
-            log.info("slow reader cut off user=%s", self.identity.user if self.identity else "-")
+            user = self.identity.user if self.identity else "-"
+            log.info("slow reader cut off user=%s", user, extra={"request": self.id})
             self._protocol.transport.abort()
 
     def close(self, code: int, reason: str) -> None:

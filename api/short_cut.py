@@ -19,6 +19,7 @@ from api.intake import Said
 from api.page import HEADERS
 from api.plain_notice import plain_notice
 from api.problems import Problem
+from api.request_ids import HEADER, request_id
 from api.requests import NDJSON
 from api.tokens import is_id
 from topics.catalogue import NOTICES
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 PATH = b"/v1/notices"
+_NAME = HEADER.encode()
 LARGEST = 64 * 1024  # as much as uvicorn holds without anybody reading
 _SECURITY = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "cache-control": "no-cache"}.items()).encode()
 
@@ -61,18 +63,21 @@ class ShortCut:
         notice = plain_notice(text, self._gateway.settings.limits)
         if notice is None:
             return False
-        request_key = given_key or new_id()
+        request_key, given_name = given_key or new_id(), named.get(_NAME)
+        name = (
+            request_id(given_name.decode("latin-1") if given_name else None) if given_key or given_name else request_key
+        )
 
         def answer(what: Said | Problem) -> None:
             if isinstance(what, Said):
                 position = self._gateway.live.token(NOTICES, what.following)
                 body = orjson.dumps({"ids": what.ids, "request_key": request_key, "position": position})
-                _write(cycle, 202, b"content-type: application/json\r\n", body)
+                _write(cycle, name, 202, b"content-type: application/json\r\n", body)
                 self._accepted.observe(time.perf_counter() - began)
                 return
             response = what.response()
-            named = b"".join(n + b": " + v + b"\r\n" for n, v in response.raw_headers if n != b"content-length")
-            _write(cycle, response.status_code, named, bytes(response.body))
+            described = b"".join(n + b": " + v + b"\r\n" for n, v in response.raw_headers if n != b"content-length")
+            _write(cycle, name, response.status_code, described, bytes(response.body))
             metrics = self._gateway.metrics
             metrics.requests.labels("POST", str(response.status_code)).observe(time.perf_counter() - began)
 
@@ -84,14 +89,14 @@ def _kind(named: dict[bytes, bytes]) -> str:
     return named.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
-def _write(cycle: RequestResponseCycle, status: int, headers: bytes, body: bytes) -> None:
+def _write(cycle: RequestResponseCycle, name: str, status: int, headers: bytes, body: bytes) -> None:
     """As the cycle's own `send` would, in one piece."""
     if cycle.disconnected or cycle.transport.is_closing():
         return
     cycle.response_started = cycle.response_complete = True
     default = b"".join(name + b": " + value + b"\r\n" for name, value in cycle.default_headers)
     close = b"" if cycle.keep_alive else b"connection: close\r\n"
-    length = b"content-length: %d\r\n" % len(body)
+    length = b"content-length: %d\r\n%s: %s\r\n" % (len(body), _NAME, name.encode())
     cycle.transport.write(b"".join((STATUS_LINE[status], default, headers, length, _SECURITY, close, b"\r\n", body)))
     if not cycle.keep_alive:
         cycle.transport.close()

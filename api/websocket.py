@@ -129,7 +129,7 @@ class Talk:
         except Problem as problem:
             self._refuse(frame.id, problem)
         except Exception:
-            log.exception("request failed request=%s", type(frame.request).__name__)
+            log.exception("request failed frame=%s", type(frame.request).__name__)
             self._refuse(frame.id, Problem("internal"))
 
     async def _do(self, frame: ClientFrame) -> None:

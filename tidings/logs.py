@@ -1,4 +1,5 @@
-"""Logging of a role: one line an event on stderr, `key=value` for what it is about.
+"""Logging of a role: one line an event on stderr, `key=value` for what it is about; `request` names the HTTP request or
+the live connection that a line of the gateway is about.
 
 Client libraries that repeat themselves while a broker is away (about 1,300 lines in one outage) are held to one
 line a text in ten seconds, with the number of those left out.
@@ -9,6 +10,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import TextIO
+
+from api.request_ids import current
 
 EVERY_S = 10.0
 TALKATIVE = ("aiokafka", "kafka", "faust", "mode")
@@ -36,13 +40,26 @@ class Seldom(logging.Filter):
         return True
 
 
-def configure(role: str, level: str = "INFO") -> None:
-    """Everything from `level` on to stderr; the client libraries only from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
+def named(record: logging.LogRecord) -> bool:
+    """A filter that adds the request to the text of what is said while it is answered, or with it as `extra`."""
+    if request := getattr(record, "request", None) or current.get():
+        record.msg, record.args = f"{record.getMessage()} request={request}", ()
+    return True
+
+
+def lines(stream: TextIO, role: str) -> logging.Handler:
+    """Writes a line for each record."""
+    handler = logging.StreamHandler(stream)
     handler.addFilter(Seldom())
+    handler.addFilter(named)
     form = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)s {role} %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime
     handler.setFormatter(form)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    return handler
+
+
+def configure(role: str, level: str = "INFO") -> None:
+    """Everything from `level` on to stderr; the client libraries only from WARNING on."""
+    logging.basicConfig(level=level, handlers=[lines(sys.stderr, role)], force=True)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -20,6 +20,7 @@ from api.settings import GatewaySettings
 from api.tokens import sign
 from projections.sql.store import Store
 from streams.worker import WorkerSettings, run
+from tests.integration.documented import check_answer, check_frame
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 from topics.provision import apply
@@ -91,7 +92,8 @@ class Door:
         self, user: str = "u1", scopes: tuple[str, ...] = ALL, **more: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"authorization": f"Bearer {self.token(user, scopes, **more)}"}
-        async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30) as client:
+        hooks: dict[str, list[Any]] = {"response": [check_answer]}
+        async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30, event_hooks=hooks) as client:
             yield client
 
     @asynccontextmanager
@@ -112,8 +114,10 @@ class Talk:
 
     async def receive(self, seconds: float = 20) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
-            found: dict[str, Any] = json.loads(await self.ws.recv())
-            return found
+            text = await self.ws.recv()
+        check_frame(str(text))
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     async def ask(self, **request: Any) -> dict[str, Any]:
         """The answer to a request; `ok` of several frames is joined. Errors come as they are."""

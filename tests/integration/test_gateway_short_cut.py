@@ -86,8 +86,10 @@ async def test_both_ways_answer_alike(site: Site, taken: list[bool]) -> None:
             b"{",
             b"[]",
         ):
-            short, around = await line.post(body), await line.post(body, AROUND)
+            named = b"x-request-id: mine-1"
+            short, around = await line.post(body, b"/v1/notices", named), await line.post(body, AROUND, named)
             assert short[0] == around[0]
+            assert short[1]["x-request-id"] == "mine-1"
             assert {k: v for k, v in short[1].items() if k != "date"} == {
                 k: v for k, v in around[1].items() if k != "date"
             }
