@@ -13,6 +13,7 @@ from typing import Any
 
 from topics.catalogue import MAX_RECORD_BYTES
 
+VERSIONS_MS = 10_000  # a busy broker does not always say within kafka-python-ng's 2 s what it speaks
 REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
 
 
@@ -39,6 +40,7 @@ class Cluster:
         out: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap.split(","),
             "security_protocol": self.security_protocol,
+            "api_version_auto_timeout_ms": VERSIONS_MS,
         }
         if self.tls_ca:
             out["ssl_cafile"] = str(self.tls_ca)

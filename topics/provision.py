@@ -7,7 +7,7 @@ every reader knows whether its position belongs to this log. The number of parti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from topics.ids import derived_id, new_id
 from topics.schemas import Schema, newest_schemas
 
 TOPIC_ALREADY_EXISTS = 36
+KNOWN_S = 30.0
 
 
 class ProvisionError(RuntimeError):
@@ -153,8 +154,8 @@ def _unopened(cluster: Cluster, catalogue: Catalogue) -> Iterator[tuple[Topic, i
     }
     with closing(KafkaConsumer(**cluster.for_kafka_python(), enable_auto_commit=False)) as consumer:
         consumer.assign(list(spots))  # one request for the metadata of all, instead of one, and a pause, for each
-        ends = consumer.end_offsets(list(spots))
-        starts = consumer.beginning_offsets(list(spots))
+        ends = _asked(consumer.end_offsets, list(spots))
+        starts = _asked(consumer.beginning_offsets, list(spots))
         _check_opened(consumer, [spot for spot in spots if starts[spot] == 0 and ends[spot] > 0], spots)
     for spot, topic in spots.items():
         if ends[spot] == 0:
@@ -170,6 +171,17 @@ def _unopened(cluster: Cluster, catalogue: Catalogue) -> Iterator[tuple[Topic, i
                     partitions=topic.partitions,
                 ),
             )
+
+
+def _asked(offsets: Callable[[list[Any]], dict[Any, int]], spots: list[Any]) -> dict[Any, int]:
+    """What the broker says of them; of topics that were made just now a busy one knows no leaders for a while."""
+    deadline = time.monotonic() + KNOWN_S
+    while True:
+        try:
+            return offsets(spots)
+        except KeyError as unknown:  # the library's word for that, after it has asked again
+            if time.monotonic() > deadline:
+                raise ProvisionError(f"the broker knows no leader of {unknown} after {KNOWN_S:g} s") from unknown
 
 
 def _check_opened(consumer: Any, spots: list[Any], topics: dict[Any, Topic]) -> None:

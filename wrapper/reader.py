@@ -9,11 +9,13 @@ would wait for the end of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from threading import Event as Flag
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import LeaderNotAvailableError
 
 from topics.catalogue import NOTICE_REQUESTS, SCHEMAS, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
@@ -64,13 +66,18 @@ class Reader:
 
     def ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         """The offset after the last record of each: one round trip, about 0.7 ms."""
-        names = {self._name(s): s for s in spots}
-        return {names[name]: end for name, end in self._asker.end_offsets(list(names)).items()}
+        return self._asked(self._asker.end_offsets, spots)
 
     def starts(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         """The first offset that is still there."""
+        return self._asked(self._asker.beginning_offsets, spots)
+
+    def _asked(self, offsets: Callable[[list[Any]], dict[Any, int]], spots: Iterable[Spot]) -> dict[Spot, int]:
         names = {self._name(s): s for s in spots}
-        return {names[name]: start for name, start in self._asker.beginning_offsets(list(names)).items()}
+        try:
+            return {names[name]: offset for name, offset in offsets(list(names)).items()}
+        except KeyError as unknown:  # the library's word for a partition without a leader
+            raise LeaderNotAvailableError(str(unknown)) from unknown
 
     def follow(self, positions: dict[Spot, int], *, live: bool = False) -> None:
         """Read exactly these partitions from these offsets on; `live`: for good, with long polls."""

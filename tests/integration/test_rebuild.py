@@ -323,8 +323,8 @@ async def test_shares_fold_what_one_process_folds_and_give_up_where_users_are_no
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     async with site.working():
         await lived(site)
-        before = await site.sizes()
         await site.settled()
+        before = await site.sizes()
     await rebuilt(site)
     assert "in one process" not in caplog.text
     assert await differences(site) == []

@@ -102,6 +102,11 @@ class Site:
             ends = await reader.ends(reader.spots([t for t in self.catalogue.topics() if t != "schemas"]))
         return {t: sum(n for s, n in ends.items() if s.topic == t) for t in {s.topic for s in ends}}
 
+    async def said(self) -> set[tuple[str, str]]:
+        """Every event on the log as (topic, id), but for schemas: one that was sent again, which is allowed, is one."""
+        topics = [t for t in self.catalogue.topics() if t != "schemas"]
+        return {(t, r.event.event_id) for t in topics for r in await self.log(t) if r.event is not None}
+
     async def settled(self) -> None:
         """Until every folded partition is read to its end and nothing waits to be said."""
         async with reading(self.cluster, self.catalogue) as reader, asyncio.timeout(30):
