@@ -50,7 +50,7 @@ def load(files: list[Path], entity_types: tuple[str, ...]) -> list[Alert]:
     """All alerts of `files`. AlertFileError for a broken file, a name used twice, or an unknown entity type."""
     found: dict[str, Alert] = {}
     for file in files:
-        for alert in _read(file):
+        for alert in read(file):
             if alert.name in found:
                 raise AlertFileError(f"{file}: alert {alert.name!r} stands there twice, or in another file too")
             if missing := [t for t in alert.entities if t not in entity_types]:
@@ -68,7 +68,8 @@ def load(files: list[Path], entity_types: tuple[str, ...]) -> list[Alert]:
     return list(found.values())
 
 
-def _read(file: Path) -> list[Alert]:
+def read(file: Path) -> list[Alert]:
+    """The alerts of one file. AlertFileError for a broken one."""
     try:
         alerts = _File.model_validate(tomllib.loads(file.read_text())).alert
     except OSError as error:

@@ -12,6 +12,7 @@ import sys
 
 import click
 
+from tidings.cli.alert import alert
 from tidings.cli.as_of import as_of
 from tidings.cli.demo import demo
 from tidings.cli.doctor import doctor
@@ -48,6 +49,7 @@ for command in (
     emit,
     notify,
     token,
+    alert,
     replay,
     rebuild,
     verify,
