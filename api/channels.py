@@ -22,8 +22,6 @@ async def subscribe(
     """Check the request and start it; the task ends when the subscription shares the frames of all. Problem."""
     if connection.identity is None:
         raise Problem("unauthorized", "Authenticate first.")
-    if asked.expand is not None:
-        raise Problem("bad_frame", "`expand` is not available here.")
     if asked.channel in connection.subscriptions:
         raise Problem("bad_frame", f"{asked.channel} is subscribed already; unsubscribe it first.")
     if len(connection.subscriptions) >= gateway.settings.limits.subscriptions:
@@ -31,6 +29,8 @@ async def subscribe(
     if asked.channel == "inbox":
         if asked.filter is not None:
             raise Problem("bad_filter", "The inbox takes no filter.")
+        if asked.expand is not None:
+            raise Problem("bad_expand", "The inbox takes no `expand`: its notices are on the log.")
         subscription: InboxSubscription | EntitySubscription = InboxSubscription(gateway, connection, request_id, asked)
     else:
         subscription = _entities(gateway, connection, request_id, asked)
@@ -47,6 +47,10 @@ def _entities(gateway: Gateway, connection: Connection, request_id: int | str, a
     connection.identity.need(f"entities:read:{entity_type}")
     limits = gateway.settings.limits
     try:
+
+    def token() -> str:  # a newer one may have come by `auth`
+        return connection.identity.token if connection.identity else ""
+
         own = (
             parse(asked.filter, depth=limits.filter_depth, nodes=limits.filter_nodes)
             if asked.filter is not None
@@ -56,5 +60,12 @@ def _entities(gateway: Gateway, connection: Connection, request_id: int | str, a
         raise Problem("bad_filter", f"{error}.") from error
     enforced = connection.identity.filters.get(entity_type)
     return EntitySubscription(
-        gateway, connection, request_id, asked, live=live, wanted=both(own, enforced), enforced=enforced is not None
+        gateway,
+        connection,
+        request_id,
+        asked,
+        live=live,
+        wanted=both(own, enforced),
+        enforced=enforced is not None,
+        expansion=gateway.expander.expansion(asked.expand, token) if asked.expand else None,
     )

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import KafkaError
 
 from api.connection import Connection
+from api.expand import Expansion
+from api.expand_lane import expanded
+from api.expand_line import Line
 from api.filters import Filter
-from api.frames import answer_text, push, quoted
-from api.live_entities import Entity, LiveEntities, Watcher
+from api.frames import answer_text, quoted
+from api.live_entities import Entity, LiveEntities, Watcher, told
 from api.problems import Problem
 from api.protocol import Subscribe
 from api.settings import Limits
@@ -50,17 +53,22 @@ class EntitySubscription:
         live: LiveEntities,
         wanted: Filter | None,
         enforced: bool,
+        expansion: Expansion | None = None,
     ) -> None:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
         self._live, self._wanted, self._enforced = live, wanted, enforced
         self._topic = entity_topic(live.entity_type)
-        self.watcher = Watcher(connection.write, connection.cut_off, wanted, gateway.settings.limits.held_frames)
+        self._expansion = expansion
+        self._line: Line[tuple[str, str]] = Line(expansion.ahead if expansion else 1)
+        overrun = connection.cut_off if expansion is None else self._too_slow
+        self.watcher = Watcher(connection.write, overrun, wanted, gateway.settings.limits.held_frames, expansion)
         self.task: asyncio.Task[None] | None = None
         self.answered = False
 
     def stop(self) -> None:
         """Watch no longer."""
         self._live.leave(self.watcher)
+        self._line.clear()
         if self.task is not None:
             self.task.cancel()
 
@@ -80,7 +88,7 @@ class EntitySubscription:
         token = log.token(self._topic, log.vector(self._topic))
         rows = list(self._live.entities.values()) if self._asked.snapshot else []
         self._live.join(self.watcher)
-        pages = _pages(self._matching(rows), self._live.entity_type, self._gateway.settings.limits)
+        pages = _pages(self._texts(rows), self._gateway.settings.limits)
         waiting: str | None = None
         async for page in pages:
             if waiting is not None:
@@ -90,6 +98,22 @@ class EntitySubscription:
             waiting = page
         snapshot = f',"snapshot":[{waiting or ""}]' if self._asked.snapshot else ""
         self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{token}"{snapshot}')
+
+    async def _texts(self, rows: Sequence[Entity]) -> AsyncIterator[str]:
+        if self._expansion is None:
+            async for entity in self._matching(rows):
+                yield entity.text(self._live.entity_type)
+            return
+        async for entity in self._matching(rows):
+            self._line.put(("", entity.head(self._live.entity_type)), self._live.fetch(self._expansion, entity))
+            if self._line.full:
+                yield await self._next_row()
+        while self._line:
+            yield await self._next_row()
+
+    async def _next_row(self) -> str:
+        (_, head), members = await self._line.next()
+        return f"{{{head},{members}}}"
 
     async def _matching(self, rows: Sequence[Entity]) -> AsyncIterator[Entity]:
         for i, entity in enumerate(rows):
@@ -120,7 +144,7 @@ class EntitySubscription:
             await self._replay(at, end, known)
 
     async def _replay(self, at: dict[int, int], end: dict[int, int], known: dict[tuple[int, int], Any] | None) -> None:
-        log, quiet, told = self._gateway.live, 0, dict(at)
+        log, quiet, said = self._gateway.live, 0, dict(at)
         fresh = max(1, self._gateway.settings.limits.resume // 3)
         for p in sorted(end):
             versions: dict[str, Entity | None] = {}
@@ -129,24 +153,40 @@ class EntitySubscription:
             async for record in self._gateway.ranges.of_all(Spot(self._topic, p), at[p], end[p]):
                 at[p] = record.offset + 1
                 quiet += 1
-                frame = None
+                news: tuple[str, Entity | None] | None = None
                 if isinstance(record, Record):
                     before = self._before(record, versions, known)
                     change = self._live.change(record, before)
                     if change is not None:
                         versions[change.id] = change.after
-                        token = log.token(self._topic, at)
-                        frame = change.frame(self._asked.channel, self._live.entity_type, token, self._wanted)
-                if frame is None and quiet >= fresh:
-                    frame = push(self._asked.channel, log.token(self._topic, at))
-                if frame is not None:
-                    quiet, told = 0, dict(at)
-                    self._connection.write(frame)
-                    if not await self._connection.drained():
+                        news = change.news(self._live.entity_type, self._wanted)
+                if news is None and quiet >= fresh:
+                    news = "", None
+                if news is not None:
+                    quiet, said = 0, dict(at)
+                    if not await self._tell(log.token(self._topic, at), *news):
                         return
             at[p] = end[p]  # what compaction took from the end of the range was no news any more
-        if told != end:
-            self._connection.write(push(self._asked.channel, log.token(self._topic, end)))
+        if said != end and not await self._tell(log.token(self._topic, end), "", None):
+            return
+        while self._line and await self._tell_next():
+            pass
+
+    async def _tell(self, position: str, event: str, shown: Entity | None) -> bool:
+        """At the pace of the client's reading, and of the backend's answers; false if the client is gone."""
+        if self._expansion is None:
+            self._connection.write(told(self._asked.channel, position, event, shown))
+            return await self._connection.drained()
+        self._line.put((position, event), self._live.fetch(self._expansion, shown) if shown else None)
+        return not self._line.full or await self._tell_next()
+
+    async def _tell_next(self) -> bool:
+        (position, event), members = await self._line.next()
+        self._connection.write(expanded(self._asked.channel, position, event, members))
+        return await self._connection.drained()
+
+    def _too_slow(self) -> None:
+        self._connection.close(4503, "the backend is slower than the log; come back")
 
     def _before(
         self, record: Record, versions: dict[str, Entity | None], known: dict[tuple[int, int], Any] | None
@@ -162,12 +202,11 @@ class EntitySubscription:
         self._connection.write(answer_text(self._request_id, members))
 
 
-async def _pages(rows: AsyncIterator[Entity], entity_type: str, limits: Limits) -> AsyncIterator[str]:
-    """Rows as JSON texts, so many that a frame keeps within its limits."""
+async def _pages(rows: AsyncIterator[str], limits: Limits) -> AsyncIterator[str]:
+    """Rows, so many that a frame keeps within its limits."""
     page: list[str] = []
     size = 0
-    async for entity in rows:
-        text = entity.text(entity_type)
+    async for text in rows:
         if page and (len(page) >= limits.snapshot_rows or size + len(text) > limits.snapshot_bytes):
             yield ",".join(page)
             page, size = [], 0

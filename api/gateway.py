@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from api.admission import Admission
 from api.connection import Connection
 from api.database import Database
+from api.expand import Expander
 from api.intake import Intake
 from api.live_entities import LiveEntities
 from api.live_inbox import LiveInboxes
@@ -80,6 +81,7 @@ class Gateway:
         self.inboxes = LiveInboxes(self.live, self.database, self.ranges, settings.limits.wait)
         self.producer = Producer(settings.cluster, settings.catalogue, "gateway")
         self.intake = Intake(self)
+        self.expander = Expander(settings.backends, self.metrics)
         self.connections: set[Connection] = set()
         self.draining = False
         self.writable = asyncio.Event()
@@ -109,7 +111,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.intake.stop()
-        await asyncio.gather(self.producer.stop(), self.ranges.stop())
+        await asyncio.gather(self.producer.stop(), self.ranges.stop(), self.expander.stop())
         self.metrics.stop()
         await asyncio.get_running_loop().run_in_executor(None, self.database.close)
 

@@ -13,12 +13,16 @@ import logging
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
+from api.expand import Expansion, Version
+from api.expand_lane import Lane, Told
+from api.expand_line import Fetch
 from api.filters import Filter
 from api.frames import Frame, push, quoted, when
 from api.settings import Limits
@@ -57,8 +61,11 @@ class Entity:
 
     def text(self, entity_type: str) -> str:
         """As snapshots and lists show it."""
-        head = f'{{"type":{quoted(entity_type)},"id":{quoted(self.id)},"version":{self.version},"at":{when(self.at)}'
-        return f'{head},"entity":{self.body}}}'
+        return f'{{{self.head(entity_type)},"entity":{self.body}}}'
+
+    def head(self, entity_type: str) -> str:
+        """What is said of it beside its body, as JSON members."""
+        return f'"type":{quoted(entity_type)},"id":{quoted(self.id)},"version":{self.version},"at":{when(self.at)}'
 
 
 @dataclass(slots=True)
@@ -74,27 +81,43 @@ class Change:
 
     def frame(self, channel: str, entity_type: str, position: str, wanted: Filter | None) -> Frame | None:
         """What a subscriber with this filter is told; null if it is no news there."""
+        news = self.news(entity_type, wanted)
+        if news is None:
+            return None
+        return told(channel, position, *news)
+
+    def news(self, entity_type: str, wanted: Filter | None) -> tuple[str, Entity | None] | None:
+        """The JSON text of `event`, and the version to be shown with it."""
         if self.after is not None and _matches(wanted, self.after):
-            event = f'"event":{{"op":"{self.op}",{self._named(entity_type)}}},"entity":{self.after.body}'
-            return push(channel, position, event)
+            return f'"event":{{"op":"{self.op}",{self._named(entity_type)}}}', self.after
         if self.before is None or (self.before is not UNKNOWN and not _matches(wanted, self.before)):
             return None
         if self.after is None:
-            return push(channel, position, f'"event":{{"op":"deleted",{self._named(entity_type)}}}')
-        return push(channel, position, f'"event":{{"op":"left","type":{quoted(entity_type)},"id":{quoted(self.id)}}}')
+            return f'"event":{{"op":"deleted",{self._named(entity_type)}}}', None
+        return f'"event":{{"op":"left","type":{quoted(entity_type)},"id":{quoted(self.id)}}}', None
 
     def _named(self, entity_type: str) -> str:
         return f'"type":{quoted(entity_type)},"id":{quoted(self.id)},"version":{self.version},"at":{when(self.at)}'
+
+
+def told(channel: str, position: str, event: str, shown: Entity | None) -> Frame:
+    """A push with what the log has."""
+    return push(channel, position, event if shown is None else f'{event},"entity":{shown.body}')
 
 
 class Watcher:
     """One subscription's end: frames are held back while its snapshot or replay goes out, and shared afterwards."""
 
     def __init__(
-        self, write: Callable[[Frame], None], overrun: Callable[[], None], wanted: Filter | None, most_held: int
+        self,
+        write: Callable[[Frame], None],
+        overrun: Callable[[], None],
+        wanted: Filter | None,
+        most_held: int,
+        expansion: Expansion | None = None,
     ) -> None:
-        self._write, self._overrun, self._most = write, overrun, most_held
-        self.wanted = wanted
+        self._write, self.overrun, self._most = write, overrun, most_held
+        self.wanted, self.expansion = wanted, expansion
         self.held: deque[Frame] | None = deque()
         self.joined_at = 0
         self.told_at = 0
@@ -107,15 +130,30 @@ class Watcher:
         elif len(self.held) < self._most:
             self.held.append(frame)
         else:
-            self._overrun()
+            self.overrun()
+
+    @property
+    def group(self) -> Hashable:
+        """Those with equal ones are told the same."""
+        name = self.wanted.name if self.wanted else ""
+        if self.expansion is None:
+            return name
+        return name, self.expansion.name or id(self)
 
 
 @dataclass(slots=True)
 class _Group:
-    """Those with equal filters: a frame is built once for all of them."""
+    """Those with equal filters and expansions: a frame is built once for all of them."""
 
     wanted: Filter | None
+    expansion: Expansion | None = None
+    lane: Lane | None = None  # what is fetched comes later, in a task of its own
     watchers: set[Watcher] = field(default_factory=set)
+
+    def close(self) -> None:
+        """Nobody is told anything any more."""
+        if self.lane is not None:
+            self.lane.stop()
 
 
 class LiveEntities:
@@ -126,12 +164,12 @@ class LiveEntities:
         self._limits, self._token, self._broken = limits, token, broken
         self.entities: dict[str, Entity] = {}
         self._ids: list[str] | None = None
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[Hashable, _Group] = {}
         self._history: deque[tuple[int, int, Entity | None]] = deque()
         self._before: dict[tuple[int, int], Entity | None] = {}
         self._history_bytes = 0
         self.base: dict[int, int] = {}
-        self.count = 0
+        self.count = self._told = 0
 
     # ---- the fold
     def begin(self, rows: Iterable[EntityRow], base: dict[int, int]) -> None:
@@ -148,6 +186,8 @@ class LiveEntities:
 
     def forget(self) -> None:
         """Everything is loaded anew; the connections are closed by whoever says so."""
+        for group in self._groups.values():
+            group.close()
         self.entities, self._ids, self._groups = {}, None, {}
         self._history.clear()
         self._before.clear()
@@ -213,39 +253,74 @@ class LiveEntities:
     def join(self, watcher: Watcher) -> None:
         """From the next record on it is told."""
         watcher.joined_at = watcher.told_at = self.count
-        name = watcher.wanted.name if watcher.wanted else ""
-        self._groups.setdefault(name, _Group(watcher.wanted)).watchers.add(watcher)
+        group = self._groups.get(watcher.group)
+        if group is None:
+            group = self._groups[watcher.group] = _Group(watcher.wanted, watcher.expansion)
+            if watcher.expansion is not None:
+                ahead, most = watcher.expansion.ahead, self._limits.expand_waiting
+                group.lane = Lane(self.channel, ahead, most, partial(self._hand_out, group))
+        group.watchers.add(watcher)
 
     def leave(self, watcher: Watcher) -> None:
         """It is told no more."""
-        name = watcher.wanted.name if watcher.wanted else ""
-        group = self._groups.get(name)
-        if group is not None:
+        group = self._groups.get(watcher.group)
+        if group is not None and watcher in group.watchers:
             group.watchers.discard(watcher)
             if not group.watchers:
-                del self._groups[name]
+                del self._groups[watcher.group]
+                group.close()
+
+    def fetch(self, expansion: Expansion, shown: Entity) -> Fetch:
+        """Asks the backend for an entity: what it says now, so it is asked once for all versions up to the newest."""
+        entity_id, partition, offset = shown.id, shown.partition, shown.offset  # its body need not wait, too
+
+        async def fetched() -> str:
+            newest = self.entities.get(entity_id)
+            spot = (newest.partition, newest.offset) if newest else (partition, offset)
+            return await expansion.members(Version(self.entity_type, entity_id, *spot))
+
+        return fetched
 
     async def _tell(self, change: Change) -> None:
-        count, told, position = self.count, 0, self._token() if self._groups else ""
+        count, position = self.count, self._token() if self._groups else ""
         for group in list(self._groups.values()):
-            frame = change.frame(self.channel, self.entity_type, position, group.wanted)
-            if frame is None:
+            if group.lane is not None:
+                news = change.news(self.entity_type, group.wanted)
+                if news is not None:
+                    self._later(group, group.lane, Told(position, news[0], count), news[1])
                 continue
-            for watcher in list(group.watchers):
-                if watcher in group.watchers and watcher.joined_at < count:  # whoever joined meanwhile has it already
-                    watcher.tell(frame, count)
-                told += 1
-                if told % YIELD_AFTER == 0:
-                    await asyncio.sleep(0)  # or handshakes and pongs starve
+            frame = change.frame(self.channel, self.entity_type, position, group.wanted)
+            if frame is not None:
+                await self._hand_out(group, frame, count)
+
+    async def _hand_out(self, group: _Group, frame: Frame, count: int) -> None:
+        for watcher in list(group.watchers):
+            if watcher in group.watchers and watcher.joined_at < count:  # whoever joined meanwhile has it already
+                watcher.tell(frame, count)
+            self._told += 1
+            if self._told % YIELD_AFTER == 0:
+                await asyncio.sleep(0)  # or handshakes and pongs starve
+
+    def _later(self, group: _Group, lane: Lane, waiting: Told, shown: Entity | None) -> None:
+        fetch = self.fetch(group.expansion, shown) if group.expansion is not None and shown is not None else None
+        if lane.add(waiting, fetch):
+            return
+        group.close()
+        self._groups = {name: kept for name, kept in self._groups.items() if kept is not group}
+        for watcher in list(group.watchers):
+            watcher.overrun()
 
     def _keep_fresh(self) -> None:
         """An idle client's token must stay young enough to resume from."""
         frame = None
-        for group in self._groups.values():
-            for watcher in group.watchers:
-                if self.count - watcher.told_at >= self._limits.resume // 6:
-                    frame = frame or push(self.channel, self._token())
-                    watcher.tell(frame, self.count)
+        for group in list(self._groups.values()):
+            idle = [w for w in group.watchers if self.count - w.told_at >= self._limits.resume // 6]
+            if idle and group.lane is not None:
+                self._later(group, group.lane, Told(self._token(), "", self.count), None)  # or it overtakes what waits
+                continue
+            for watcher in idle:
+                frame = frame or push(self.channel, self._token())
+                watcher.tell(frame, self.count)
 
     # ---- lists
     def page(self, wanted: Filter | None, after: str, limit: int) -> tuple[list[Entity], bool]:

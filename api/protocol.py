@@ -28,6 +28,13 @@ class Auth(Strict):
     token: str = Field(max_length=8 * 1024, repr=False)
 
 
+class Expand(Strict):
+    """Pushes carry what a backend of the settings answers at one of its paths, instead of what the log has."""
+
+    backend: str = Field(min_length=1, max_length=100)
+    path: str = Field(min_length=1, max_length=500)
+
+
 class Subscribe(Strict):
     """Watch a channel: from a snapshot, from now on (`snapshot` false), or from a position (`since`)."""
 
@@ -35,7 +42,7 @@ class Subscribe(Strict):
     filter: dict[str, Any] | None = None
     snapshot: bool = True
     since: str | None = Field(default=None, max_length=4_096)
-    expand: dict[str, Any] | None = None
+    expand: Expand | None = None
 
 
 class Unsubscribe(Strict):

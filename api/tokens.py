@@ -37,6 +37,7 @@ class Identity:
     filters: Mapping[str, Filter] = field(default_factory=dict)
     token_id: str = ""
     issued_at: float = 0.0
+    token: str = field(default="", repr=False, compare=False)  # itself, for backends that are asked in somebody's name
 
     def may(self, scope: str) -> bool:
         """Whether the token has this scope; `entities:read:*` stands for all types."""
@@ -87,7 +88,7 @@ class Tokens:
             raise Problem("unauthorized", f"The token lacks {error.claim}.") from error
         except (InvalidTokenError, KeyError, ValueError) as error:
             raise Problem("unauthorized", "The token is not one that this gateway accepts.") from error
-        identity = _identity(claims)
+        identity = _identity(token, claims)
         if self.revocations.refuse(identity):
             raise Problem("unauthorized", "The token was revoked.")
         if len(self._known) >= REMEMBERED:
@@ -142,7 +143,7 @@ def sign(
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def _identity(claims: dict[str, Any]) -> Identity:
+def _identity(token: str, claims: dict[str, Any]) -> Identity:
     user, scope, given, token_id = claims["sub"], claims.get("scope", []), claims.get("filter", {}), claims.get("jti")
     scopes = scope.split() if isinstance(scope, str) else scope
     if (
@@ -159,7 +160,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
     except BadFilter as error:
         raise Problem("unauthorized", f"The token's `filter` is not as it should be: {error}.") from error
     named = token_id if isinstance(token_id, str) else ""
-    return Identity(user, frozenset(scopes), float(claims["exp"]), filters, named, float(claims.get("iat", 0)))
+    return Identity(user, frozenset(scopes), float(claims["exp"]), filters, named, float(claims.get("iat", 0)), token)
 
 
 def _enforced(given: Any) -> Filter:

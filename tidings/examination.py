@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from api.backends import Backend
 from tidings.cli.log_of import kafka_settings, running_at, secret_of
 from tidings.gateway_client import GatewayClient, Refused, Unreachable
-from tidings.settings import KafkaSettings, SenderSettings, read
+from tidings.settings import BackendSettings, KafkaSettings, SenderSettings, read
 from tidings.settings_source import SettingsError
 
 TIMEOUT_S = 5.0
@@ -42,6 +44,13 @@ def examine(data: Path) -> Iterator[tuple[str, str | None]]:
         yield "database", _asked(lambda: _database(database))
     if smtp := _given("smtp"):
         yield "SMTP", _asked(lambda: _smtp(smtp))
+    try:
+        backends = read(BackendSettings).backends
+    except SettingsError as error:
+        yield "backends", str(error).replace("\n", "; ")
+    else:
+        for name, backend in backends.items():
+            yield f"backend {name}", _asked(partial(_backend, backend))
     if running:
         yield f"gateway at {running.url}", _asked(lambda: _gateway(running.url))
     yield "secret", _secret(data)
@@ -111,6 +120,16 @@ def _smtp(url: str) -> str | None:
         if parts.scheme == "smtps" or connection.recv(4).startswith(b"220"):
             return None
     return f"{parts.hostname}:{port} does not greet as an SMTP server does: correct TIDINGS_SMTP"
+
+
+def _backend(backend: Backend) -> str | None:
+    parts = urlsplit(backend.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    for address in {str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}:
+        if not backend.allows(address):
+            return f"{host} leads to {address}, a link-local or metadata address: correct `url`, or set `link_local`"
+    socket.create_connection((host, port), TIMEOUT_S).close()
+    return None
 
 
 def _gateway(url: str) -> str | None:
