@@ -47,10 +47,6 @@ def _entities(gateway: Gateway, connection: Connection, request_id: int | str, a
     connection.identity.need(f"entities:read:{entity_type}")
     limits = gateway.settings.limits
     try:
-
-    def token() -> str:  # a newer one may have come by `auth`
-        return connection.identity.token if connection.identity else ""
-
         own = (
             parse(asked.filter, depth=limits.filter_depth, nodes=limits.filter_nodes)
             if asked.filter is not None
@@ -59,6 +55,10 @@ def _entities(gateway: Gateway, connection: Connection, request_id: int | str, a
     except BadFilter as error:
         raise Problem("bad_filter", f"{error}.") from error
     enforced = connection.identity.filters.get(entity_type)
+
+    def token() -> str:  # a newer one may have come by `auth`
+        return connection.identity.token if connection.identity else ""
+
     return EntitySubscription(
         gateway,
         connection,

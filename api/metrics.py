@@ -28,6 +28,15 @@ class Metrics:
         self.resumes = Counter("tidings_gateway_resumes", "Subscriptions with `since`", ["outcome"], registry=r)
         self.lag = Gauge("tidings_gateway_read_seconds", "Age of the newest record when it was read", registry=r)
         self.requests = Histogram("tidings_gateway_request_seconds", "HTTP requests", ["method", "status"], registry=r)
+        self.expand_fetches = Counter(
+            "tidings_gateway_expand_fetches", "Entities asked of backends", ["backend", "outcome"], registry=r
+        )
+        self.expand_seconds = Histogram(
+            "tidings_gateway_expand_seconds", "Seconds until a backend answered or failed", ["backend"], registry=r
+        )
+        self.expand_open = Gauge(
+            "tidings_gateway_expand_circuit_open", "1: the backend keeps failing, left alone", ["backend"], registry=r
+        )
         self._server: tuple[WSGIServer, Thread] | None = None
         self.port: int | None = None
 
@@ -43,14 +52,4 @@ class Metrics:
             self._server = None
             server.shutdown()
             server.server_close()
-        self.expand_fetches = Counter(
-            "tidings_gateway_expand_fetches", "Entities asked of backends", ["backend", "outcome"], registry=r
-        )
-        self.expand_seconds = Histogram(
-            "tidings_gateway_expand_seconds", "Seconds until a backend answered or failed", ["backend"], registry=r
-        )
-        self.expand_open = Gauge(
-            "tidings_gateway_expand_circuit_open", "1: the backend keeps failing, left alone", ["backend"], registry=r
-        )
-        self.revocations = Counter("tidings_gateway_revocations", "Revocations read from the log", registry=r)
             thread.join()
