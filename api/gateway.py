@@ -95,6 +95,7 @@ class Gateway:
     async def start(self) -> None:
         """Begin to follow the log in the background; requests are answered from now on, some with `not_ready`."""
         if self.settings.metrics_port is not None:
+            self.metrics.ready.set_function(lambda: self.ready)
             self.metrics.serve(self.settings.metrics_port)
         self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._wanted, self._forget))
         self._reader.add_done_callback(must_not_fail)
@@ -129,7 +130,20 @@ class Gateway:
     @property
     def ready(self) -> bool:
         """Whether it has caught up with the log, and can tell whose tokens hold."""
-        return self._begun.is_set() and self.live.ready and not self.draining and self.keys_ready
+        return not self.waits_for()
+
+    def waits_for(self) -> list[str]:
+        """What keeps it from serving what is current, in words."""
+        found: list[str | None] = [self.live.waits_for()]
+        if not self.writable.is_set():
+            found.append("the log, to be written to")
+        elif not self._begun.is_set():
+            found.append("rows of this log")
+        if not self.keys_ready:
+            found.append("the keys of TIDINGS_JWKS")
+        if self.draining:
+            found.append("its clients to leave")
+        return [reason for reason in found if reason is not None]
 
     @property
     def keys_ready(self) -> bool:
@@ -238,6 +252,7 @@ class Gateway:
         """Whoever is here with a revoked token leaves at once."""
         revoked = self.tokens.revocations
         if revoked.take(record.event, record.timestamp):
+            self.metrics.revocations.inc()
             for connection in list(self.connections):
                 if connection.identity is not None and revoked.refuse(connection.identity):
                     connection.close(4401, "the token was revoked")

@@ -22,7 +22,7 @@ from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 from topics.codec import event_name
 from topics.events import Record
-from topics.fetch import Broken, LogReader, Spot, reading
+from topics.fetch import Broken, LogReader, Spot, reading, waiting_for_schema
 
 log = logging.getLogger(__name__)
 Take = Callable[[Record | Broken], Awaitable[None]]
@@ -31,6 +31,8 @@ Wanted = Callable[[str, bytes | None], bool]  # of a topic and a key
 YIELD_AFTER = 100
 EPOCH_CHECK_S = 60.0
 STUCK_S = 2.0
+SILENT_S = 5.0  # without a word from the broker, which otherwise says every 0.5 s where the log ends
+LATE_S = 5.0
 
 
 class AnotherLog(RuntimeError):
@@ -55,13 +57,27 @@ class LiveLog:
         self._moved = asyncio.Event()
         self._busy_since: float | None = None
         self._anew = False
+        self._reader: LogReader | None = None
+        self._since = 0.0  # s since 1970
+        self._age = 0.0  # s, of the newest record when it had been taken
 
     # ---- what is asked of it
-    @property
-    def ready(self) -> bool:
-        """Whether it has come to the ends noted at its start, and no record holds it up."""
-        stuck = self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S
-        return self.caught_up and not stuck
+    def waits_for(self) -> str | None:
+        """Why what it has read is not what stands on the log; null if it is, but for what comes at this moment."""
+        if not self.opened:
+            return "topics"
+        if self._reader is None or not self.caught_up:
+            return "the log, which is read up to where it ended at the start"
+        if waiting_for_schema:
+            return f"schemas {', '.join(sorted(waiting_for_schema))}"
+        if self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S:
+            return "a record that takes long"
+        heard = [self._reader.ends_heard(s) for s in self.positions]
+        silent = time.time() - max(self._since, min(at for _, at in heard))
+        if silent > SILENT_S:
+            return f"the broker, which has been silent for {silent:.0f} s"
+        behind = sum(max(0, end - n) for (end, _), n in zip(heard, self.positions.values(), strict=True))
+        return f"{behind} records that were not read in time" if behind and self._age > LATE_S else None
 
     def has_come_to_the_end(self, topic: str) -> bool:
         """Whether all of a followed topic has been read that stood there at the start."""
@@ -143,10 +159,12 @@ class LiveLog:
             begins = await begin()
             self.positions = {s: max(begins.get(s, self._noted[s]), starts[s]) for s in spots}
             await reader.seek(self.positions)
+            self._reader, self._since, self._age = reader, time.time(), 0.0
             watch = asyncio.create_task(self._watch())
             try:
                 await self._follow(reader, take, wanted, watch)
             finally:
+                self._reader = None
                 watch.cancel()
 
     async def _follow(self, reader: LogReader, take: Take, wanted: Wanted, watch: asyncio.Task[None]) -> None:
@@ -164,13 +182,16 @@ class LiveLog:
                     record = await reader.decoded(message)
                     self.positions[spot] = message.offset + 1
                     await take(record)
+                    if self.caught_up:
+                        self._metrics.fan_out.observe(max(0.0, time.time() - message.timestamp / 1000))
                 if count % YIELD_AFTER == 0:
                     await asyncio.sleep(0)  # or a burst would hold up every request
             self._busy_since = None
             for topic, several in Counter(message.topic for message in messages).items():
                 self._metrics.records.labels(self._catalogue.logical(topic)).inc(several)
             if messages:
-                self._metrics.lag.set(max(0.0, time.time() - messages[-1].timestamp / 1000))
+                self._age = max(0.0, time.time() - messages[-1].timestamp / 1000)
+                self._metrics.lag.set(self._age)
             if watch.done():
                 watch.result()
             if self._anew:

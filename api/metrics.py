@@ -11,13 +11,28 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
 
+FAN_OUT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
 class Metrics:
     """One registry a process, made with the application, never at import."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
-        self.connections = Gauge("tidings_gateway_connections", "Open WebSocket connections", registry=r)
-        self.frames = Counter("tidings_gateway_frames", "Frames written to WebSocket connections", registry=r)
+        self.ready = Gauge("tidings_gateway_ready", "1: it has caught up with the log", registry=r)
+        self.connections = Gauge("tidings_gateway_connections", "Open live connections", ["transport"], registry=r)
+        self.refused = Counter(
+            "tidings_gateway_refused_connections", "Live connections that were not let in", ["code"], registry=r
+        )
+        self.closed = Counter("tidings_gateway_closes", "Connections ended from here", ["code"], registry=r)
+        self.subscriptions = Gauge("tidings_gateway_subscriptions", "What is watched", ["kind"], registry=r)
+        self.frames = Counter("tidings_gateway_frames", "Frames written to live connections", registry=r)
+        self.fan_out = Histogram(
+            "tidings_gateway_fan_out_seconds",
+            "From the log's time of a record until its frames were handed to all who watch",
+            buckets=FAN_OUT_S,
+            registry=r,
+        )
         self.cut_off = Counter(
             "tidings_gateway_slow_readers", "Connections cut off because they read too slowly", registry=r
         )
@@ -37,6 +52,7 @@ class Metrics:
         self.expand_open = Gauge(
             "tidings_gateway_expand_circuit_open", "1: the backend keeps failing, left alone", ["backend"], registry=r
         )
+        self.revocations = Counter("tidings_gateway_revocations", "Revocations read from the log", registry=r)
         self._server: tuple[WSGIServer, Thread] | None = None
         self.port: int | None = None
 

@@ -137,6 +137,11 @@ class LogReader:
         for spot, offset in positions.items():
             self.consumer.seek(self._tp(spot), offset)
 
+    def ends_heard(self, spot: Spot) -> tuple[int, float]:
+        """The offset after the last record as the broker last said, and when (s since 1970) that was; 0 and 0: never."""
+        part = self._tp(spot)
+        return self.consumer.highwater(part) or 0, (self.consumer.last_poll_timestamp(part) or 0) / 1000
+
     async def poll(self, timeout_ms: int = 500, limit: int | None = None) -> list[Any]:
         """Messages of the next fetch, in order within each partition.
 

@@ -31,8 +31,7 @@ async def _healthz(_request: Request) -> Response:
 async def _readyz(request: Request) -> Response:
     """What is waited for is told, so that nobody has to guess."""
     gateway = gateway_of(request)
-    waiting = [] if gateway.keys_ready else ["the keys of TIDINGS_JWKS"]
-    waiting += [] if waiting or gateway.ready else ["the log"]
+    waiting = gateway.waits_for()
     if not waiting:
         try:
             waiting = [f"rows of {topic}" for topic in await gateway.missing_positions()]
