@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from api.problems import Problem
+from api.settings import Limits
 from topics.json_text import dumps
 
 Match = Callable[[Any], bool]
@@ -22,6 +24,14 @@ LONGEST_KEY = 200
 
 class BadFilter(ValueError):
     """What is wrong with a filter, for people."""
+
+
+class TooMuch(BadFilter):
+    """It exceeds `limit`."""
+
+    def __init__(self, limit: str, text: str) -> None:
+        super().__init__(text)
+        self.limit = limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,17 @@ def parse(given: Any, *, depth: int = 8, nodes: int = 64) -> Filter:
     return Filter(dumps(given), match)
 
 
+def requested(given: Any, limits: Limits) -> Filter:
+    """A client's filter. Problem `bad_filter`."""
+    try:
+        return parse(given, depth=limits.filter_depth, nodes=limits.filter_nodes)
+    except TooMuch as error:
+        value = getattr(limits, error.limit)
+        raise Problem("bad_filter", f"{error}: at most {value}.", limit=error.limit, value=value) from error
+    except BadFilter as error:
+        raise Problem("bad_filter", f"{error}.") from error
+
+
 def both(first: Filter | None, second: Filter | None) -> Filter | None:
     """What matches the two; either may be absent."""
     if first is None or second is None:
@@ -49,9 +70,9 @@ def both(first: Filter | None, second: Filter | None) -> Filter | None:
 def _node(given: Any, depth: int, budget: list[int]) -> Match:
     budget[0] -= 1
     if budget[0] < 0:
-        raise BadFilter("too many conditions")
+        raise TooMuch("filter_nodes", "too many conditions")
     if depth <= 0:
-        raise BadFilter("nested too deeply")
+        raise TooMuch("filter_depth", "nested too deeply")
     if not isinstance(given, dict):
         raise BadFilter("a filter is a JSON object")
     op = given.get("op")
@@ -93,7 +114,7 @@ def _condition(op: str, path: tuple[str, ...], val: Any, budget: list[int]) -> M
             raise BadFilter("`in` needs a list in `val`")
         budget[0] -= len(val) // 10  # a list is cheaper than conditions, but not free
         if budget[0] < 0:
-            raise BadFilter("too many conditions")
+            raise TooMuch("filter_nodes", "too many conditions")
         for one in val:
             _scalar(op, one)
         return lambda entity: any(_equal(_at(entity, path), one) for one in val)

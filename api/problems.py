@@ -102,7 +102,8 @@ class Problem(Exception):
 
     def frame(self) -> dict[str, Any]:
         """As the `error` of a live frame; `retry`: the same request may succeed later."""
-        return {"code": self.code, "message": self.detail or self.title, "retry": self.retry} | self.extra
+        said = {name: self.extra[name] for name in ("scope", "limit", "value") if name in self.extra}
+        return {"code": self.code, "message": self.detail or self.title, "retry": self.retry} | said
 
 
 def too_large(name: str, limit: int, what: str) -> Problem:

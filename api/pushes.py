@@ -16,11 +16,11 @@ from api.protocol import RequestId
 # 44xx: correct something before coming back; 45xx: come back, with some jitter, and resume.
 CLOSE_CODES = {
     4400: "Too many frames that can't be understood",
-    4401: "Not authenticated in time, a token that is not accepted, or one that has expired",
+    4401: "Not authenticated in time, a token that is not accepted, one that has expired, or was revoked",
     4429: "Commands keep coming too fast, or there are too many connections",
     4501: "The gateway is going away",
     4502: "The log begins anew: resume, or take a snapshot",
-    4503: "A snapshot or a replay was broken off",
+    4503: "A snapshot or a replay was broken off, or whose token it is can't be said yet",
 }
 
 
@@ -78,11 +78,14 @@ class Answered(TypedDict):
 
 
 class Fault(TypedDict):
-    """`retry`: the same request may succeed later."""
+    """`retry`: the same request may succeed later. What is missing is named: a scope, or a limit and its value."""
 
     code: str
     message: str
     retry: bool
+    scope: NotRequired[str]
+    limit: NotRequired[str]
+    value: NotRequired[float]
 
 
 class Refused(TypedDict):

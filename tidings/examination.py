@@ -19,6 +19,7 @@ from tidings.settings import BackendSettings, KafkaSettings, SenderSettings, rea
 from tidings.settings_source import SettingsError
 
 TIMEOUT_S = 5.0
+MANY_CONNECTIONS = 10_000
 SHORT_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 
 
@@ -54,6 +55,7 @@ def examine(data: Path) -> Iterator[tuple[str, str | None]]:
     if running:
         yield f"gateway at {running.url}", _asked(lambda: _gateway(running.url))
     yield "secret", _secret(data)
+    yield "open files", _files()
 
 
 def _given(name: str) -> str | None:
@@ -141,6 +143,15 @@ def _gateway(url: str) -> str | None:
     except Unreachable as error:
         return str(error)
     return None
+
+
+def _files() -> str | None:
+    """A gateway refuses whom it has no file for; it raises its own limit as far as it may."""
+    from tidings.roles.gateway import SPARE_FILES, most_files  # noqa: PLC0415 - loads the gateway
+
+    if (connections := most_files() - SPARE_FILES) >= MANY_CONNECTIONS:
+        return None
+    return f"a gateway here can hold {connections} connections: raise the hard limit (LimitNOFILE=, ulimit -Hn)"
 
 
 def _secret(data: Path) -> str | None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.answers import Batch, EntityPage, OneEntity, Written
 from api.cursors import decode_id, encode_id
-from api.filters import BadFilter, Filter, both, parse
+from api.filters import Filter, both, requested
 from api.frames import quoted
 from api.live_entities import LiveEntities
 from api.ndjson import lines, refused
@@ -126,12 +126,7 @@ async def _list(request: Request) -> Response:
     await _begun(request)
     await at_least(request)
     gateway, limits, query = gateway_of(request), gateway_of(request).settings.limits, request.query_params
-    own = None
-    if "filter" in query:
-        try:
-            own = parse(json_value(query["filter"]), depth=limits.filter_depth, nodes=limits.filter_nodes)
-        except BadFilter as error:
-            raise Problem("bad_filter", f"{error}.") from error
+    own = requested(json_value(query["filter"]), limits) if "filter" in query else None
     after = decode_id(query["cursor"]) if "cursor" in query else ""
     topic = entity_topic(live.entity_type)
     found, more = live.page(both(own, enforced), after, page_limit(request))

@@ -1,4 +1,6 @@
-"""Where the log is that a command speaks to: at TIDINGS_KAFKA, or that of the `tidings up` which runs on --data."""
+"""Where the log or the gateway is that a command speaks to: at TIDINGS_KAFKA or TIDINGS_URL, or that of the
+`tidings up` which runs on --data.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tidings.cli.failures import Failed
+from tidings.cli.failures import Failed, Wrong
 
 if TYPE_CHECKING:
     from tidings.installation import Running
     from tidings.settings import KafkaSettings
     from topics.read import HistoryReader
 
+TOKEN_TTL_S = 300.0
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +61,25 @@ def secret_of(data: Path) -> str | None:
 
     given = read(ClientSettings).secret
     return given.get_secret_value() if given else Installation(data).secret()
+
+
+def gateway_at(data: Path, name: str, scope: str) -> tuple[str, str]:
+    """The URL of the gateway at TIDINGS_URL, or of the `tidings up` on `data`; and TIDINGS_TOKEN, or a token signed
+    here for `name`. Wrong where there is none.
+    """
+    from tidings.settings import ClientSettings, read  # noqa: PLC0415
+    from tidings.tokens import service_token  # noqa: PLC0415
+
+    settings, running = read(ClientSettings), running_at(data)
+    url = settings.url or (running.url if running else None)
+    if url is None:
+        raise Wrong(f"no `tidings up` runs on {data}: name its --data directory, or set TIDINGS_URL to a gateway")
+    if settings.token:
+        return url, settings.token.get_secret_value()
+    secret = secret_of(data)
+    if secret is None:
+        raise Wrong("there is nothing to sign a token with: set TIDINGS_TOKEN or TIDINGS_SECRET")
+    return url, service_token(secret, name, [scope], TOKEN_TTL_S, **settings.claims)
 
 
 def read_log(settings: KafkaSettings, work: Callable[[HistoryReader], Awaitable[T]]) -> T:

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from tidings.cli.failures import Failed, Wrong, in_one_line
-from tidings.cli.log_of import data_option, running_at, secret_of
+from tidings.cli.failures import Failed, in_one_line
+from tidings.cli.log_of import data_option, gateway_at
 
 SUBJECT = "cli"
-TOKEN_TTL_S = 300.0
 
 
 @click.command()
@@ -34,7 +33,7 @@ def notify(data: Path, idempotency_key: str | None, **given: Any) -> None:
 
         given["to"] = [user.strip() for named in given["to"] for user in named.split(",") if user.strip()]
         notice = {name: value for name, value in given.items() if value is not None}
-        url, token = _gateway(data)
+        url, token = gateway_at(data, SUBJECT, "notices:write")
         with GatewayClient(url, token) as client:
             try:
                 headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
@@ -43,19 +42,3 @@ def notify(data: Path, idempotency_key: str | None, **given: Any) -> None:
                 raise Failed(str(reason)) from reason
         for notice_id in answer.get("ids", {}).values():
             click.echo(notice_id)
-
-
-def _gateway(data: Path) -> tuple[str, str]:
-    from tidings.settings import ClientSettings, read  # noqa: PLC0415
-    from tidings.tokens import service_token  # noqa: PLC0415
-
-    settings, running = read(ClientSettings), running_at(data)
-    url = settings.url or (running.url if running else None)
-    if url is None:
-        raise Wrong(f"no `tidings up` runs on {data}: name its --data directory, or set TIDINGS_URL to a gateway")
-    if settings.token:
-        return url, settings.token.get_secret_value()
-    secret = secret_of(data)
-    if secret is None:
-        raise Wrong("there is nothing to sign a token with: set TIDINGS_TOKEN or TIDINGS_SECRET")
-    return url, service_token(secret, SUBJECT, ["notices:write"], TOKEN_TTL_S)

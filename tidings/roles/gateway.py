@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from api import server
 from api.settings import DemoHooks, Limits
@@ -16,15 +17,20 @@ from tidings.settings import GatewaySettings
 
 ALWAYS = "email"  # needs no setting of its own here: where it leads is the sender's business
 SHUTDOWN_S = 4.0
+SPARE_FILES = 1_000  # for HTTP requests, Kafka and the database
 
 
 def main(settings: GatewaySettings) -> int:
     """Until a signal; the exit code."""
+    files = most_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    room = room_settings(settings)
+    connections = min(room.limits.connections, files - SPARE_FILES)
 
     async def work(stop: asyncio.Event) -> int:
         if not await opened(settings.cluster, settings.catalogue, stop):
             return 0
-        await server.serve(room_settings(settings))
+        await server.serve(replace(room, limits=replace(room.limits, connections=connections)))
         return 0
 
     return serve(work)
@@ -56,10 +62,15 @@ def room_settings(settings: GatewaySettings) -> RoomSettings:
     )
 
 
+def most_files() -> int:
+    """How many files, and so connections, the system lets a process have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 def limits(given: Mapping[str, float]) -> Limits:
     """The defaults, but for these; sizes and numbers are whole."""
-    whole = Limits()
-    return replace(whole, **{name: type(getattr(whole, name))(value) for name, value in given.items()})
+    whole = {limit.name for limit in fields(Limits) if limit.type == "int"}
+    return Limits(**{name: int(value) if name in whole else value for name, value in given.items()})  # type: ignore[arg-type]
 
 
 def _hooks(asker: Asker) -> DemoHooks:
