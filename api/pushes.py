@@ -30,12 +30,32 @@ class Authenticated(TypedDict):
     user: str
 
 
+class ExpandError(TypedDict):
+    """Why the backend's answer is missing."""
+
+    code: Literal[
+        "timeout", "unreachable", "failed", "circuit_open", "bad_answer", "too_large", "forbidden", "not_found", "bad_path"
+    ]
+    message: str
+
+
+class ExpandedEntity(TypedDict):
+    """With `expand`: what a backend says of the entity, any JSON, or why that is missing."""
+
+    type: str
+    id: str
+    version: int
+    at: str
+    entity: NotRequired[Any]
+    expand_error: NotRequired[ExpandError]
+
+
 class EntitiesSubscribed(TypedDict):
     """Entities that match, so many a frame; all frames but the last have `more`, only the last has a `position`."""
 
     channel: str
     position: NotRequired[str]
-    snapshot: NotRequired[list[Entity]]
+    snapshot: NotRequired[list[Entity | ExpandedEntity]]
     more: NotRequired[Literal[True]]
     resumed: NotRequired[Literal[True]]
 
@@ -71,9 +91,9 @@ class Pong(TypedDict):
 
 
 class Answered(TypedDict):
-    """A request was carried out; `id` is the request's."""
+    """A request was carried out; `id` is the request's, null on an event stream."""
 
-    id: RequestId
+    id: RequestId | None
     ok: EntitiesSubscribed | InboxSubscribed | Authenticated | Unsubscribed | MarkSent | Pong
 
 
@@ -106,12 +126,15 @@ class EntityEvent(TypedDict):
 
 
 class EntityChanged(TypedDict):
-    """An entity changed; `entity` is the whole of it, as it stands now."""
+    """An entity changed; `entity` is the whole of it, as it stands now. With `expand` it is what the backend says, any
+    JSON, or missing with the reason why.
+    """
 
     channel: str
     position: str
     event: EntityEvent
-    entity: NotRequired[dict[str, Any]]
+    entity: NotRequired[Any]
+    expand_error: NotRequired[ExpandError]
 
 
 class InboxEvent(TypedDict):
