@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from topics.json_text import compact, members
 
@@ -30,6 +39,7 @@ def _no_nul(text: str) -> str:
     return text
 
 
+ANY_JSON = WithJsonSchema({})  # kept as text here, but printed as JSON
 _clean = AfterValidator(_no_nul)
 Name = Annotated[str, Field(min_length=1, max_length=KEY_CHARACTERS), _clean]
 Id = Annotated[str, Field(min_length=1, max_length=500), _clean]
@@ -66,7 +76,7 @@ class Notice(_Message):
     text: Annotated[str, Field(max_length=16 * 1024), _clean] = ""
     entity: EntityRef | None = None
     severity: Literal["info", "warning", "error", "critical"] | None = None
-    data: Annotated[str, Field(max_length=DATA_BYTES)] = "null"
+    data: Annotated[str, Field(max_length=DATA_BYTES), ANY_JSON] = "null"
     kind: Literal["condition", "event"] = "condition"
     update: StrictBool = False
     to: dict[str, list[str]] | None = None
@@ -78,7 +88,7 @@ class Resolve(_Message):
 
     type: Literal["resolve"]
     key: Name
-    data: Annotated[str, Field(max_length=DATA_BYTES)] = "null"
+    data: Annotated[str, Field(max_length=DATA_BYTES), ANY_JSON] = "null"
 
 
 class Error(_Message):
@@ -96,7 +106,7 @@ class Done(_Message):
 
     type: Literal["done"]
     seq: StrictInt | None = None
-    state: Annotated[str, Field(max_length=STATE_BYTES)] | None = None
+    state: Annotated[str | None, Field(max_length=STATE_BYTES), ANY_JSON] = None
 
 
 Message = Hello | Notice | Resolve | Error | Done

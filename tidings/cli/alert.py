@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tidings.cli.alert_new import new
 from tidings.cli.failures import Failed, Wrong, in_one_line
 from tidings.cli.log_of import data_option, kafka_settings, read_log
 from tidings.cli.times import Time, shown
@@ -25,6 +26,9 @@ INTERPRETERS = {".py": "python3", ".js": "node", ".mjs": "node", ".sh": "sh", ".
 @click.group()
 def alert() -> None:
     """Write, test and try out alert programs."""
+
+
+alert.add_command(new)
 
 
 @alert.command("test")

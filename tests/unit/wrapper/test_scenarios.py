@@ -18,14 +18,16 @@ for text in sys.stdin:
         print(json.dumps({"type": "hello", "v": 1, "tick_s": 60}), flush=True)
         continue
     if line["type"] == "tick" and line["now"] % 600_000 == 0:
-        print(json.dumps({"type": "notice", "key": str(line["now"]), "config": "c1", "title": "ten minutes", "kind": "event"}))
+        said = {"type": "notice", "key": str(line["now"]), "config": "c1", "title": "ten minutes", "kind": "event"}
+        print(json.dumps(said))
     for said in (line.get("value") or {}).get("say", []):
         print(said if isinstance(said, str) else json.dumps(said))
     if (line.get("value") or {}).get("leave"):
         sys.exit(3)
     print(json.dumps({"type": "done"}), flush=True)
 """
-CONFIG = '{"config": "c1", "value": {"metric": {"b": 1.10, "a": 1, "a": 12345678901234567890}, "channel": {"email": ["7"]}}}\n'
+METRIC = '{"b": 1.10, "a": 1, "a": 12345678901234567890}'
+CONFIG = f'{{"config": "c1", "value": {{"metric": {METRIC}, "channel": {{"email": ["7"]}}}}}}\n'
 RAISE = (
     '{"at": "1m", "entity": "vm/1", "value": {"say": [{"type": "notice", "key": "k", "config": "c1", "title": "t"}]}}\n'
 )
