@@ -30,7 +30,9 @@ def asyncapi(limits: Limits) -> dict[str, Any]:
     frame = named.pop("ClientFrame")
     requests = [name for name in ClientFrame.model_fields if name != "id"]
     messages = {name: _request(name, frame["properties"], named) for name in requests}
-    messages |= {name: {"summary": shape.__doc__, "payload": shapes[shape]} for name, shape in said.items()}
+    messages |= {
+        name: {"summary": " ".join(shape.__doc__.split()), "payload": shapes[shape]} for name, shape in said.items()
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Tidings, live", "version": version("tidings"), "description": _ABOUT},
@@ -41,11 +43,17 @@ def asyncapi(limits: Limits) -> dict[str, Any]:
                 "summary": "A WebSocket",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
             },
+            "sse": {
+                "address": "/v1/sse",
+                "summary": "An event stream of one channel; each event's data is a frame, its id the position",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in said},
+            },
         },
         "operations": {
             "ask": _operation("receive", "What a client asks", "ws", requests)
             | {"reply": {"channel": {"$ref": "#/channels/ws"}, "messages": _messages("ws", ANSWERS)}},
             "tell": _operation("send", "What the gateway tells whoever has subscribed", "ws", PUSHES),
+            "stream": _operation("send", "The answer, then what the gateway tells", "sse", said),
         },
         "components": {
             "messages": messages,

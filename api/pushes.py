@@ -21,6 +21,7 @@ CLOSE_CODES = {
     4501: "The gateway is going away",
     4502: "The log begins anew: resume, or take a snapshot",
     4503: "A snapshot or a replay was broken off, or whose token it is can't be said yet",
+    4504: "Read too slowly: what waited was dropped; resume",
 }
 
 
@@ -34,7 +35,15 @@ class ExpandError(TypedDict):
     """Why the backend's answer is missing."""
 
     code: Literal[
-        "timeout", "unreachable", "failed", "circuit_open", "bad_answer", "too_large", "forbidden", "not_found", "bad_path"
+        "timeout",
+        "unreachable",
+        "failed",
+        "circuit_open",
+        "bad_answer",
+        "too_large",
+        "forbidden",
+        "not_found",
+        "bad_path",
     ]
     message: str
 

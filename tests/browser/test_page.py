@@ -140,16 +140,17 @@ def test_an_unread_notice_is_seen_as_a_mail(screens: Screens) -> None:
     expect(mail.locator("pre")).to_contain_text("so I am mail")
 
 
+def serious(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {n['target']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_nothing_serious_stands_in_the_way_of_anybody(screens: Screens, dark: bool) -> None:
     page = screens.signed_in(dark=dark)
     expect(page.locator("#entities tbody tr")).not_to_have_count(0)
     for view in views(page):
-        found = Axe().run(page).response["violations"]
-        serious = [
-            f"{v['id']}: {n['target']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
-        ]
-        assert serious == [], view
+        assert serious(page) == [], view
 
 
 def test_on_a_phone_nothing_scrolls_sideways(screens: Screens) -> None:
@@ -158,6 +159,19 @@ def test_on_a_phone_nothing_scrolls_sideways(screens: Screens) -> None:
     for view in views(page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
     expect(row(page, "Tidings watches")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_documents_can_be_read_by_anybody(screens: Screens, dark: bool) -> None:
+    page = screens.blank(dark=dark, width=390)
+    page.goto(f"{screens.running.url}/docs#notices-send")
+    expect(page.locator("#notices-send dl")).to_contain_text("Idempotency-Key")
+    expect(page.locator("#limits")).to_contain_text("title_characters")
+    page.locator("#notices-send").get_by_role("link", name="DirectNotice").first.click()
+    expect(page.locator("#type-DirectNotice")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert serious(page) == []
+    assert screens.faults == []
 
 
 def test_the_button_provokes_an_alert(screens: Screens) -> None:
