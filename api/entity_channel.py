@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
 
@@ -17,12 +17,14 @@ from api.connection import Connection
 from api.expand import Expansion
 from api.expand_lane import expanded
 from api.expand_line import Line
+from api.fan_out import Watcher
 from api.filters import Filter
-from api.frames import answer_text, quoted
-from api.live_entities import Entity, LiveEntities, Watcher, told
+from api.frames import answer_text, push, quoted
+from api.live_entities import Entity, LiveEntities, told
 from api.problems import Problem
 from api.protocol import Subscribe
 from api.settings import Limits
+from api.tail import UNKNOWN, Entry, read_back
 from topics.catalogue import entity_topic
 from topics.events import Record
 from topics.fetch import Spot
@@ -47,7 +49,7 @@ class EntitySubscription:
         self,
         gateway: Gateway,
         connection: Connection,
-        request_id: int | str,
+        request_id: int | str | None,
         asked: Subscribe,
         *,
         live: LiveEntities,
@@ -58,10 +60,11 @@ class EntitySubscription:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
         self._live, self._wanted, self._enforced = live, wanted, enforced
         self._topic = entity_topic(live.entity_type)
+        self._fresh = max(1, gateway.settings.limits.resume // 3)
         self._expansion = expansion
         self._line: Line[tuple[str, str]] = Line(expansion.ahead if expansion else 1)
         overrun = connection.cut_off if expansion is None else self._too_slow
-        self.watcher = Watcher(connection.write, overrun, wanted, gateway.settings.limits.held_frames, expansion)
+        self.watcher = Watcher(connection, wanted, gateway.settings.limits.held_frames, expansion, overrun)
         self.task: asyncio.Task[None] | None = None
         self.answered = False
 
@@ -97,7 +100,7 @@ class EntitySubscription:
                     return
             waiting = page
         snapshot = f',"snapshot":[{waiting or ""}]' if self._asked.snapshot else ""
-        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{token}"{snapshot}')
+        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{token}"{snapshot}', token)
 
     async def _texts(self, rows: Sequence[Entity]) -> AsyncIterator[str]:
         if self._expansion is None:
@@ -128,45 +131,82 @@ class EntitySubscription:
         _, position = log.understood(since, (self._topic,))
         if not await log.passes(self._topic, position.next, self._gateway.settings.limits.wait):
             raise Problem("behind", "This gateway has not read that far yet.")
-        end = log.vector(self._topic)
+        end, tail = log.vector(self._topic), self._live.tail
         at = {p: position.next.get(p, 0) for p in end}
         if sum(end[p] - at[p] for p in end) > self._gateway.settings.limits.resume:
             outcome.labels("too_far").inc()
             raise Problem("position_lost", "The position lies too far back.")
-        if self._enforced and any(at[p] < self._live.base.get(p, 0) for p in end if at[p] < end[p]):
+        if self._enforced and not tail.knows(at):
             outcome.labels("versions_unknown").inc()
             raise Problem("position_lost", "Which versions this token was allowed to see then is not known here.")
+        if not tail.reaches(at):
+            with log_away():
+                await read_back(self._live, log, self._gateway.ranges, at)
+        # From here to `join` nothing else happens.
+        end, here = log.vector(self._topic), tail.since(at) if tail.reaches(at) else None
         self._live.join(self.watcher)
-        known = {(p, o): self._live.before(p, o) for p in end for o in range(at[p], end[p])} if self._enforced else None
-        outcome.labels("resumed").inc()
-        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{since}","resumed":true')
+        outcome.labels("resumed" if here is None else "from_memory").inc()
+        self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{since}","resumed":true', since)
+        if here is not None:
+            await self._repeat(here, at, end)
+            return
         with log_away():
-            await self._replay(at, end, known)
+            await self._replay(at, end)
 
-    async def _replay(self, at: dict[int, int], end: dict[int, int], known: dict[tuple[int, int], Any] | None) -> None:
+    async def _repeat(self, here: list[tuple[int, Entry, bool]], at: dict[int, int], end: dict[int, int]) -> None:
+        """From memory: frames that others had, too, as soon as their tokens are the same."""
+        log, quiet = self._gateway.live, 0
+        said = log.token(self._topic, at)
+        for number, entry, shared in here:
+            at[entry.partition] = entry.offset + 1
+            frame, position = None, entry.position
+            if not shared:
+                position = log.token(self._topic, at)
+            quiet += 1
+            if self._expansion is not None:
+                news = entry.change.news(self._live.entity_type, self._wanted)
+                if news is not None:
+                    quiet, said = 0, position
+                    if not await self._tell(position, *news):
+                        return
+                continue
+            if shared:
+                frame = self._live.tail.frame(number, entry, self._wanted)
+            else:
+                frame = self._live.frame(entry.change, position, self._wanted)
+            if frame is None and quiet >= self._fresh:
+                frame = push(self._asked.channel, position)
+            if frame is not None:
+                quiet, said = 0, position
+                self._connection.write(frame)
+            if number % 64 == 0 and not await self._connection.drained():
+                return
+        if said != (last := log.token(self._topic, end)) and not await self._tell(last, "", None):
+            return
+        while self._line and await self._tell_next():
+            pass
+
+    async def _replay(self, at: dict[int, int], end: dict[int, int]) -> None:
+        """From the log: what is too much to be kept for others."""
         log, quiet, said = self._gateway.live, 0, dict(at)
-        fresh = max(1, self._gateway.settings.limits.resume // 3)
         for p in sorted(end):
             versions: dict[str, Entity | None] = {}
-            if at[p] >= end[p]:
-                continue
             async for record in self._gateway.ranges.of_all(Spot(self._topic, p), at[p], end[p]):
                 at[p] = record.offset + 1
                 quiet += 1
                 news: tuple[str, Entity | None] | None = None
                 if isinstance(record, Record):
-                    before = self._before(record, versions, known)
+                    before = versions.get(record.key, UNKNOWN)
                     change = self._live.change(record, before)
                     if change is not None:
                         versions[change.id] = change.after
                         news = change.news(self._live.entity_type, self._wanted)
-                if news is None and quiet >= fresh:
+                if news is None and quiet >= self._fresh:
                     news = "", None
                 if news is not None:
                     quiet, said = 0, dict(at)
                     if not await self._tell(log.token(self._topic, at), *news):
                         return
-            at[p] = end[p]  # what compaction took from the end of the range was no news any more
         if said != end and not await self._tell(log.token(self._topic, end), "", None):
             return
         while self._line and await self._tell_next():
@@ -188,18 +228,9 @@ class EntitySubscription:
     def _too_slow(self) -> None:
         self._connection.close(4503, "the backend is slower than the log; come back")
 
-    def _before(
-        self, record: Record, versions: dict[str, Entity | None], known: dict[tuple[int, int], Any] | None
-    ) -> Any:
-        """The version before: as this gateway knew it, or as the replay itself has seen it."""
-        if record.key in versions:
-            return versions[record.key]
-        spot = (record.partition, record.offset)
-        return known[spot] if known is not None and spot in known else self._live.before(*spot)
-
-    def _answer(self, members: str) -> None:
+    def _answer(self, members: str, position: str | None = None) -> None:
         self.answered = True
-        self._connection.write(answer_text(self._request_id, members))
+        self._connection.write(answer_text(self._request_id, members, position))
 
 
 async def _pages(rows: AsyncIterator[str], limits: Limits) -> AsyncIterator[str]:

@@ -7,6 +7,7 @@ and changed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -32,8 +33,33 @@ class Frame:
         if self._event is None:
             payload = self.message[_HEAD.get(self.message[1], 2) :].replace(b"\n", b" ").replace(b"\r", b" ")
             name = b"event: error\n" if self.failed else b""
-            at = b"id: %b\n" % self.position.encode() if self.position else b""
+            at = b"id: %b\n" % self.position.encode() if self.position is not None else b""
             self._event = chunk(b"%b%bdata: %b\n\n" % (name, at, payload))
+        return self._event
+
+
+class Batch:
+    """Frames that go out together, joined once for all who get them."""
+
+    __slots__ = ("_event", "_message", "frames")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = frames
+        self._message: bytes | None = None
+        self._event: bytes | None = None
+
+    @property
+    def message(self) -> bytes:
+        """WebSocket messages."""
+        if self._message is None:
+            self._message = b"".join([f.message for f in self.frames])
+        return self._message
+
+    @property
+    def event(self) -> bytes:
+        """Events of an event stream, as HTTP chunks."""
+        if self._event is None:
+            self._event = b"".join([f.event for f in self.frames])
         return self._event
 
 
@@ -70,8 +96,9 @@ def push(channel: str, position: str, rest: str = "") -> Frame:
 
 
 def failure(request_id: int | str | None, error: dict[str, Any]) -> Frame:
-    """`{"id":…,"error":{…}}`."""
-    return Frame(orjson.dumps({"id": request_id, "error": error}), failed=True)
+    """`{"id":…,"error":{…}}`. On an event stream a position that is lost is forgotten by an empty id."""
+    forgotten = "" if error["code"] == "position_lost" else None
+    return Frame(orjson.dumps({"id": request_id, "error": error}), forgotten, failed=True)
 
 
 def quoted(text: str) -> str:

@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
 DRAIN_STEPS = 100
 ROWS_CHECK_S = 2.0
+ROUND_S = 0.25
 
 
 class _Loaded(NamedTuple):
@@ -77,7 +78,7 @@ class Gateway:
         self.admission = Admission(settings.limits)
         self.database = Database(Store(settings.database))
         self.ranges = Ranges(settings.cluster, settings.catalogue)
-        self.entities = {t: LiveEntities(t, settings.limits, self._token(t), self._broken(t)) for t in self.types}
+        self.entities = {t: LiveEntities(t, settings.limits, self._token(t), self.metrics) for t in self.types}
         self.inboxes = LiveInboxes(self.live, self.database, self.ranges, settings.limits.wait)
         self.producer = Producer(settings.cluster, settings.catalogue, "gateway")
         self.intake = Intake(self)
@@ -88,6 +89,7 @@ class Gateway:
         self._begun = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._rows_watch: asyncio.Task[None] | None = None
+        self._round: asyncio.Task[None] | None = None
         self._keys: asyncio.Task[None] | None = None
         self._rows_of = ""
 
@@ -101,13 +103,15 @@ class Gateway:
         self._reader.add_done_callback(must_not_fail)
         self._rows_watch = asyncio.create_task(self._watch_rows())
         self._rows_watch.add_done_callback(must_not_fail)
+        self._round = asyncio.create_task(self._go_round())
+        self._round.add_done_callback(must_not_fail)
         if self.tokens.keys is not None:
             self._keys = asyncio.create_task(self.tokens.keys.follow())
             self._keys.add_done_callback(must_not_fail)
 
     async def stop(self) -> None:
         """Close everything."""
-        tasks = [t for t in (self._reader, self._rows_watch, self._keys) if t is not None]
+        tasks = [t for t in (self._reader, self._rows_watch, self._round, self._keys) if t is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,6 +181,16 @@ class Gateway:
             if any(p not in found or found[p].epoch != self.live.opened.get(Spot(topic, p)) for p in partitions):
                 missing.append(topic)
         return missing
+
+    async def _go_round(self) -> None:
+        """Pings and deadlines of all connections: a timer for each of them would cost more than a look at all."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(ROUND_S)
+            now = loop.time()
+            for connection in list(self.connections):
+                if connection.look_at <= now:
+                    connection.look(now)
 
     # ---- following the log
     async def _open_for_writing(self) -> None:
@@ -271,6 +285,3 @@ class Gateway:
     def _token(self, entity_type: str) -> Callable[[], str]:
         topic = entity_topic(entity_type)
         return lambda: self.live.token(topic, self.live.vector(topic))
-
-    def _broken(self, entity_type: str) -> Callable[[], None]:
-        return lambda: self.metrics.broken.labels(entity_topic(entity_type)).inc()

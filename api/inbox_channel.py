@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from api.connection import Connection
 from api.cursors import encode_cursor
 from api.entity_channel import log_away, settle
+from api.fan_out import Watcher
 from api.frames import answer_text, quoted
-from api.live_entities import Watcher
 from api.live_inbox import CHANNEL, UserInbox
 from api.notice_json import notice_text
 from api.problems import Problem
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class InboxSubscription:
     """One client on its user's inbox."""
 
-    def __init__(self, gateway: Gateway, connection: Connection, request_id: int | str, asked: Subscribe) -> None:
+    def __init__(self, gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe) -> None:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
-        self.watcher = Watcher(connection.write, connection.cut_off, None, gateway.settings.limits.held_frames)
+        self.watcher = Watcher(connection, None, gateway.settings.limits.held_frames)
         self.task: asyncio.Task[None] | None = None
         self.answered = False
         self._inbox: UserInbox | None = None
@@ -70,7 +70,7 @@ class InboxSubscription:
                 return
         ends = '"resumed":true' if since is not None else f'"next":{quoted(cursor) if cursor else "null"}'
         rows = f'"snapshot":[{pages[-1]}],{ends}'
-        self._answer(f'"channel":"{CHANNEL}","position":"{position}",{rows},"counts":{counts}')
+        self._answer(f'"channel":"{CHANNEL}","position":"{position}",{rows},"counts":{counts}', position)
         await settle(self.watcher, self._connection)
 
     async def _offset_of(self, inbox: UserInbox, since: str) -> int:
@@ -81,9 +81,9 @@ class InboxSubscription:
             raise Problem("behind", "This gateway has not read that far yet.")
         return position.next[inbox.partition]
 
-    def _answer(self, members: str) -> None:
+    def _answer(self, members: str, position: str | None = None) -> None:
         self.answered = True
-        self._connection.write(answer_text(self._request_id, members))
+        self._connection.write(answer_text(self._request_id, members, position))
 
 
 class _Texts:

@@ -7,15 +7,12 @@ be told have left.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import math
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -23,17 +20,19 @@ import orjson
 from api.expand import Expansion, Version
 from api.expand_lane import Lane, Told
 from api.expand_line import Fetch
+from api.fan_out import FanOut, Group, Watcher
 from api.filters import Filter
 from api.frames import Frame, push, quoted, when
+from api.metrics import Metrics
 from api.settings import Limits
+from api.tail import UNKNOWN, Entry, Tail
 from projections.outgoing import Refused
 from projections.sql.truths import entity_row
 from projections.sql.views.entities import EntityRow
+from topics.catalogue import entity_topic
 from topics.events import EntityChanged, Record, TopicOpened
 
 log = logging.getLogger(__name__)
-YIELD_AFTER = 200
-UNKNOWN = object()
 
 
 class Entity:
@@ -58,6 +57,10 @@ class Entity:
         if self._parsed is UNKNOWN:
             self._parsed = orjson.loads(self.body)
         return self._parsed
+
+    def spare(self) -> None:
+        """It is superseded: its value is not looked at often any more."""
+        self._parsed = UNKNOWN
 
     def text(self, entity_type: str) -> str:
         """As snapshots and lists show it."""
@@ -105,71 +108,18 @@ def told(channel: str, position: str, event: str, shown: Entity | None) -> Frame
     return push(channel, position, event if shown is None else f'{event},"entity":{shown.body}')
 
 
-class Watcher:
-    """One subscription's end: frames are held back while its snapshot or replay goes out, and shared afterwards."""
-
-    def __init__(
-        self,
-        write: Callable[[Frame], None],
-        overrun: Callable[[], None],
-        wanted: Filter | None,
-        most_held: int,
-        expansion: Expansion | None = None,
-    ) -> None:
-        self._write, self.overrun, self._most = write, overrun, most_held
-        self.wanted, self.expansion = wanted, expansion
-        self.held: deque[Frame] | None = deque()
-        self.joined_at = 0
-        self.told_at = 0
-
-    def tell(self, frame: Frame, count: int) -> None:
-        """A shared frame."""
-        self.told_at = count
-        if self.held is None:
-            self._write(frame)
-        elif len(self.held) < self._most:
-            self.held.append(frame)
-        else:
-            self.overrun()
-
-    @property
-    def group(self) -> Hashable:
-        """Those with equal ones are told the same."""
-        name = self.wanted.name if self.wanted else ""
-        if self.expansion is None:
-            return name
-        return name, self.expansion.name or id(self)
-
-
-@dataclass(slots=True)
-class _Group:
-    """Those with equal filters and expansions: a frame is built once for all of them."""
-
-    wanted: Filter | None
-    expansion: Expansion | None = None
-    lane: Lane | None = None  # what is fetched comes later, in a task of its own
-    watchers: set[Watcher] = field(default_factory=set)
-
-    def close(self) -> None:
-        """Nobody is told anything any more."""
-        if self.lane is not None:
-            self.lane.stop()
-
-
 class LiveEntities:
     """`token` gives the reader's position over all partitions of this type."""
 
-    def __init__(self, entity_type: str, limits: Limits, token: Callable[[], str], broken: Callable[[], None]) -> None:
+    def __init__(self, entity_type: str, limits: Limits, token: Callable[[], str], metrics: Metrics) -> None:
         self.entity_type, self.channel = entity_type, f"entities/{entity_type}"
-        self._limits, self._token, self._broken = limits, token, broken
+        self._limits, self._token = limits, token
+        self._broken = metrics.broken.labels(entity_topic(entity_type)).inc
         self.entities: dict[str, Entity] = {}
         self._ids: list[str] | None = None
-        self._groups: dict[Hashable, _Group] = {}
-        self._history: deque[tuple[int, int, Entity | None]] = deque()
-        self._before: dict[tuple[int, int], Entity | None] = {}
-        self._history_bytes = 0
-        self.base: dict[int, int] = {}
-        self.count = self._told = 0
+        self._fan_out = FanOut(metrics)
+        self.tail = Tail(limits.resume, limits.history_bytes, self.frame)
+        self.count = 0
 
     # ---- the fold
     def begin(self, rows: Iterable[EntityRow], base: dict[int, int]) -> None:
@@ -182,25 +132,25 @@ class LiveEntities:
                 self._broken()
                 where = f"type={self.entity_type} partition={row.partition} offset={row.offset}"
                 log.warning("no entity %s error=%s", where, type(error).__name__)
-        self.base = dict(base)
+        self.tail.begin(base)
 
     def forget(self) -> None:
         """Everything is loaded anew; the connections are closed by whoever says so."""
-        for group in self._groups.values():
-            group.close()
-        self.entities, self._ids, self._groups = {}, None, {}
-        self._history.clear()
-        self._before.clear()
-        self._history_bytes = 0
+        self._fan_out.clear()
+        self.entities, self._ids = {}, None
+        self.tail.begin({})
 
     async def take(self, record: Record) -> None:
         """Fold one record and tell everybody who watches."""
         self.count += 1
         change = self._fold(record)
         if change is not None:
-            await self._tell(change)
+            self._tell(change, record.timestamp)
+            if change.before is not None:
+                change.before.spare()
         if self.count % max(1, self._limits.resume // 6) == 0:
             self._keep_fresh()
+        await self._fan_out.room()
 
     def _fold(self, record: Record) -> Change | None:
         change = self.change(record, self.entities.get(record.key))
@@ -212,8 +162,12 @@ class LiveEntities:
             self.entities.pop(change.id, None)
         else:
             self.entities[change.id] = change.after
-        self._remember(record.partition, record.offset, change.before)
+        self.tail.append(Entry(record.partition, record.offset, self._token(), change))
         return change
+
+    def frame(self, change: Change, position: str, wanted: Filter | None) -> Frame | None:
+        """What whoever has this filter is told of a change; null if it is no news there."""
+        return change.frame(self.channel, self.entity_type, position, wanted)
 
     def change(self, record: Record, before: Any) -> Change | None:
         """What a record did to an entity that was `before`; null for what is no entity."""
@@ -235,40 +189,21 @@ class LiveEntities:
         made = Entity(EntityRow(entity_id, record.partition, record.offset, row["version"], row["at"], body))
         return Change(entity_id, row["op"], made.version, made.at, before, made)
 
-    def _remember(self, partition: int, offset: int, before: Entity | None) -> None:
-        self._history.append((partition, offset, before))
-        self._before[partition, offset] = before
-        self._history_bytes += len(before.body) if before else 0
-        while len(self._history) > self._limits.resume or self._history_bytes > self._limits.history_bytes:
-            p, o, old = self._history.popleft()
-            del self._before[p, o]
-            self._history_bytes -= len(old.body) if old else 0
-            self.base[p] = o + 1
-
-    def before(self, partition: int, offset: int) -> Any:
-        """The version that the record at this offset replaced, or UNKNOWN."""
-        return self._before.get((partition, offset), UNKNOWN)
-
     # ---- those who watch
     def join(self, watcher: Watcher) -> None:
         """From the next record on it is told."""
-        watcher.joined_at = watcher.told_at = self.count
-        group = self._groups.get(watcher.group)
-        if group is None:
-            group = self._groups[watcher.group] = _Group(watcher.wanted, watcher.expansion)
-            if watcher.expansion is not None:
-                ahead, most = watcher.expansion.ahead, self._limits.expand_waiting
-                group.lane = Lane(self.channel, ahead, most, partial(self._hand_out, group))
-        group.watchers.add(watcher)
+        self._fan_out.join(watcher, self.count, self._lane)
 
     def leave(self, watcher: Watcher) -> None:
         """It is told no more."""
-        group = self._groups.get(watcher.group)
-        if group is not None and watcher in group.watchers:
-            group.watchers.discard(watcher)
-            if not group.watchers:
-                del self._groups[watcher.group]
-                group.close()
+        self._fan_out.leave(watcher)
+
+    def _lane(self, group: Group, expansion: Expansion) -> Lane:
+        async def tell(frame: Frame, number: int) -> None:
+            self._fan_out.tell(group, frame, number)
+            await self._fan_out.room()
+
+        return Lane(self.channel, expansion.ahead, self._limits.expand_waiting, tell)
 
     def fetch(self, expansion: Expansion, shown: Entity) -> Fetch:
         """Asks the backend for an entity: what it says now, so it is asked once for all versions up to the newest."""
@@ -281,46 +216,38 @@ class LiveEntities:
 
         return fetched
 
-    async def _tell(self, change: Change) -> None:
-        count, position = self.count, self._token() if self._groups else ""
-        for group in list(self._groups.values()):
-            if group.lane is not None:
-                news = change.news(self.entity_type, group.wanted)
-                if news is not None:
-                    self._later(group, group.lane, Told(position, news[0], count), news[1])
+    def _tell(self, change: Change, stamp: int) -> None:
+        position = self.tail.position
+        frames: dict[tuple[str, Entity | None], Frame] = {}
+        for group in list(self._fan_out.groups.values()):
+            news = change.news(self.entity_type, group.wanted)
+            if news is None:
                 continue
-            frame = change.frame(self.channel, self.entity_type, position, group.wanted)
-            if frame is not None:
-                await self._hand_out(group, frame, count)
+            if group.lane is not None:
+                self._later(group, group.lane, Told(position, news[0], self.count), news[1])
+                continue
+            if news not in frames:
+                frames[news] = told(self.channel, position, *news)
+            self._fan_out.tell(group, frames[news], self.count, stamp)
 
-    async def _hand_out(self, group: _Group, frame: Frame, count: int) -> None:
-        for watcher in list(group.watchers):
-            if watcher in group.watchers and watcher.joined_at < count:  # whoever joined meanwhile has it already
-                watcher.tell(frame, count)
-            self._told += 1
-            if self._told % YIELD_AFTER == 0:
-                await asyncio.sleep(0)  # or handshakes and pongs starve
-
-    def _later(self, group: _Group, lane: Lane, waiting: Told, shown: Entity | None) -> None:
+    def _later(self, group: Group, lane: Lane, waiting: Told, shown: Entity | None) -> None:
         fetch = self.fetch(group.expansion, shown) if group.expansion is not None and shown is not None else None
         if lane.add(waiting, fetch):
             return
-        group.close()
-        self._groups = {name: kept for name, kept in self._groups.items() if kept is not group}
+        self._fan_out.drop(group)
         for watcher in list(group.watchers):
             watcher.overrun()
 
     def _keep_fresh(self) -> None:
         """An idle client's token must stay young enough to resume from."""
-        frame = None
-        for group in list(self._groups.values()):
-            idle = [w for w in group.watchers if self.count - w.told_at >= self._limits.resume // 6]
-            if idle and group.lane is not None:
-                self._later(group, group.lane, Told(self._token(), "", self.count), None)  # or it overtakes what waits
+        for group in list(self._fan_out.groups.values()):
+            if self.count - group.told_at < self._limits.resume // 6:
                 continue
-            for watcher in idle:
-                frame = frame or push(self.channel, self._token())
-                watcher.tell(frame, self.count)
+            if group.lane is not None:
+                group.told_at = self.count
+                self._later(group, group.lane, Told(self._token(), "", self.count), None)  # or it overtakes what waits
+            else:
+                self._fan_out.tell(group, push(self.channel, self._token()), self.count)
 
     # ---- lists
     def page(self, wanted: Filter | None, after: str, limit: int) -> tuple[list[Entity], bool]:

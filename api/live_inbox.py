@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from api.database import Database
+from api.fan_out import Watcher
 from api.frames import push, quoted, when
-from api.live_entities import Watcher
 from api.live_log import LiveLog
 from api.notice_json import notice_text
 from api.problems import Problem
@@ -94,7 +94,7 @@ class UserInbox:
             return
         frame = push(CHANNEL, self._token({self.partition: record.offset + 1}), self._event(change, record))
         for watcher in list(self.watchers):
-            watcher.tell(frame, 0)
+            watcher.tell(frame)
 
     def fold(self, record: Record) -> Change | None:
         """What `apply` accepts; what it refuses is a dead letter elsewhere and changes nothing here."""

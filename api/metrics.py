@@ -36,6 +36,9 @@ class Metrics:
         self.cut_off = Counter(
             "tidings_gateway_slow_readers", "Connections cut off because they read too slowly", registry=r
         )
+        self.dropped = Counter(
+            "tidings_gateway_dropped_bytes", "What waited for slow readers when they were cut off", registry=r
+        )
         self.records = Counter("tidings_gateway_records", "Records read from the log", ["topic"], registry=r)
         self.broken = Counter(
             "tidings_gateway_broken_records", "Records that could not be decoded or had no place", ["topic"], registry=r

@@ -15,11 +15,11 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app
-from api.connection import DirectWebSocketProtocol
 from api.gateway import Gateway
 from api.http_protocol import BoundedHttpProtocol
 from api.settings import GatewaySettings
 from api.short_cut import ShortCut
+from api.websocket import LiveProtocol
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Server:
         config = uvicorn.Config(
             app,
             http=http,
-            ws=DirectWebSocketProtocol,
+            ws=LiveProtocol,
+            ws_ping_interval=None,  # the gateway goes round itself
             ws_max_size=settings.limits.ws_message,
             ws_per_message_deflate=False,
             proxy_headers=bool(settings.trusted_proxies),

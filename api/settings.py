@@ -50,6 +50,7 @@ class Limits:
     expand_waiting: int = 1_000  # events that wait for a backend, of those who share what is fetched
     wait: float = 5  # for the read model to have a write, for `at_least`
     auth: float = 10  # until the first frame has to authenticate
+    ping_interval: float = 25  # whoever has said nothing for one after a ping is cut off
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import websockets
 
-from api import connection, http_protocol
+from api import http_protocol
 from api.server import Server
 from api.settings import Limits
 from tests.integration.gateway_world import ALL, Door, Site
@@ -335,9 +335,8 @@ async def test_who_sends_an_endless_head_or_dawdles_over_it_is_cut_off(
             assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_who_pings_and_never_reads_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "UNREAD_PONGS", 64 * 1024)
-    async with site.gateway() as door:
+async def test_who_pings_and_never_reads_is_cut_off(site: Site) -> None:
+    async with site.gateway(limits=Limits(write_buffer=64 * 1024)) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
         writer.write(
             b"GET /v1/ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"

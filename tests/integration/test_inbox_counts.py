@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from api.live_entities import Watcher
+from api.fan_out import Watcher
+from api.frames import Batch, Frame
 from api.live_inbox import UserInbox
 from projections.forwarding import due_id
 from projections.sql import outbox, positions
@@ -136,7 +137,7 @@ class Life:
         self.ids: dict[str, list[str]] = {u: [] for u in USERS}
         self.commands: list[NoticeMarked] = []
         self.model = Model()
-        self.frames: dict[str, list[bytes]] = {u: [] for u in USERS}
+        self.frames: dict[str, Reader] = {u: Reader() for u in USERS}
         self.live: dict[str, UserInbox] = {}
         self.say("", TopicOpened(**self.by(), topic=NOTICES, partition=0, partitions=1))
         for user in USERS:
@@ -160,8 +161,8 @@ class Life:
     def pushed(self, user: str) -> None:
         """Counts in the newest frame hold for its position: the model's own."""
         if frames := self.frames[user]:
-            assert payload(frames[-1])["counts"] == self.model.counts(user)
-            assert not any(b'"digest' in f for f in frames)
+            assert payload(frames[-1].message)["counts"] == self.model.counts(user)
+            assert not any(b'"digest' in f.message for f in frames)
             frames.clear()
 
     def step(self) -> None:
@@ -255,7 +256,7 @@ class Life:
             if record.key == user:
                 inbox.fold(record)
         assert vars_of(inbox) == self.model.counts(user)
-        watcher = Watcher(self.frames[user].append, lambda: None, None, 10)
+        watcher = Watcher(self.frames[user], None, 10)
         watcher.held = None
         inbox.watchers.add(watcher)
         inbox.drop_texts(self.dice.choice((0, found.next)))
@@ -315,6 +316,19 @@ def fresh(tx: Connection, user: str) -> dict[str, int]:
 
 def vars_of(inbox: UserInbox) -> dict[str, int]:
     return {"unread": inbox.counts.unread, "unseen": inbox.counts.unseen}
+
+
+class Reader(list[Frame]):
+    """Keeps what is written."""
+
+    def write(self, frame: Frame) -> None:
+        self.append(frame)
+
+    def deliver(self, batch: Batch) -> None:
+        self.extend(batch.frames)
+
+    def cut_off(self) -> None:
+        raise AssertionError("nothing is held here")
 
 
 def payload(frame: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from api.live_entities import LiveEntities, strict
+from api.metrics import Metrics
 from api.settings import Limits
 from projections.sql.views.entities import EntityRow
 
@@ -32,9 +33,9 @@ def test_a_body_becomes_json_that_every_browser_reads(text: str) -> None:
 
 
 def test_a_row_that_cannot_be_mended_is_left_out_and_counted() -> None:
-    broken: list[bool] = []
-    live = LiveEntities("vm", Limits(), lambda: "", lambda: broken.append(True))
+    metrics = Metrics()
+    live = LiveEntities("vm", Limits(), lambda: "", metrics)
     deep = '{"a":' + "[" * 5_000 + "]" * 5_000 + "}"
     live.begin([EntityRow("deep", 0, 0, 1, 0, deep), EntityRow("good", 0, 1, 1, 0, "{}")], {0: 2})
     assert list(live.entities) == ["good"]
-    assert broken == [True]
+    assert metrics.registry.get_sample_value("tidings_gateway_broken_records_total", {"topic": "entities.vm"}) == 1
