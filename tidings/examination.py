@@ -55,7 +55,7 @@ def examine(data: Path) -> Iterator[tuple[str, str | None]]:
     if running:
         yield f"gateway at {running.url}", _asked(lambda: _gateway(running.url))
     yield "secret", _secret(data)
-    yield "open files", _files()
+    yield "open files", open_files()
 
 
 def _given(name: str) -> str | None:
@@ -145,11 +145,11 @@ def _gateway(url: str) -> str | None:
     return None
 
 
-def _files() -> str | None:
+def open_files() -> str | None:
     """A gateway refuses whom it has no file for; it raises its own limit as far as it may."""
-    from tidings.roles.gateway import SPARE_FILES, most_files  # noqa: PLC0415 - loads the gateway
+    from tidings.roles.gateway import most_connections  # noqa: PLC0415 - loads the gateway
 
-    if (connections := most_files() - SPARE_FILES) >= MANY_CONNECTIONS:
+    if (connections := most_connections()) >= MANY_CONNECTIONS:
         return None
     return f"a gateway here can hold {connections} connections: raise the hard limit (LimitNOFILE=, ulimit -Hn)"
 

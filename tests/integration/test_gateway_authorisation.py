@@ -138,8 +138,7 @@ async def closed(talk: Talk) -> tuple[int | None, str | None]:
 
 async def test_a_connection_ends_with_its_token_unless_it_is_given_another(site: Site) -> None:
     async with site.gateway() as door, AsyncExitStack() as stack:
-        short = {"scopes": EVERYTHING, "ttl_s": 2}
-        left, stays = [await stack.enter_async_context(door.socket(**short)) for _ in range(2)]
+        left, stays = [await stack.enter_async_context(door.socket(scopes=EVERYTHING, ttl_s=2)) for _ in range(2)]
         for talk in (left, stays):
             await talk.ask(subscribe={"channel": "entities/vm"})
         for other, code in (

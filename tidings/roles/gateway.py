@@ -22,10 +22,8 @@ SPARE_FILES = 1_000  # for HTTP requests, Kafka and the database
 
 def main(settings: GatewaySettings) -> int:
     """Until a signal; the exit code."""
-    files = most_files()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     room = room_settings(settings)
-    connections = min(room.limits.connections, files - SPARE_FILES)
+    connections = min(room.limits.connections, most_connections())
 
     async def work(stop: asyncio.Event) -> int:
         if not await opened(settings.cluster, settings.catalogue, stop):
@@ -62,9 +60,11 @@ def room_settings(settings: GatewaySettings) -> RoomSettings:
     )
 
 
-def most_files() -> int:
-    """How many files, and so connections, the system lets a process have open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def most_connections() -> int:
+    """How many the system lets this process have, once its limit of open files is as high as it may be."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(most - SPARE_FILES, most // 2)
 
 
 def limits(given: Mapping[str, float]) -> Limits:
