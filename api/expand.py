@@ -26,6 +26,13 @@ from api.protocol import Expand
 log = logging.getLogger(__name__)
 
 
+def _error(code: str, message: str) -> str:
+    return f'"expand_error":{orjson.dumps({"code": code, "message": message}).decode()}'
+
+
+SUPERSEDED = _error("superseded", "It was deleted or left the filter meanwhile, as the next event says.")
+
+
 class Version(NamedTuple):
     """Which version of which entity: an entity has one record at a place of the log."""
 
@@ -182,7 +189,3 @@ class Answers:
 def _size(text: str) -> int:
     """Bytes at most: keys, objects and the token that one may hold, and 4 for a character beyond ASCII."""
     return 1_024 + len(text) * (1 if text.isascii() else 4)
-
-
-def _error(code: str, message: str) -> str:
-    return f'"expand_error":{orjson.dumps({"code": code, "message": message}).decode()}'

@@ -44,6 +44,7 @@ class ExpandError(TypedDict):
         "forbidden",
         "not_found",
         "bad_path",
+        "superseded",
     ]
     message: str
 
