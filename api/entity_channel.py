@@ -108,7 +108,8 @@ class EntitySubscription:
                 yield entity.text(self._live.entity_type)
             return
         async for entity in self._matching(rows):
-            self._line.put(("", entity.head(self._live.entity_type)), self._live.fetch(self._expansion, entity))
+            fetch = self._live.fetch(self._expansion, entity, self._wanted)
+            self._line.put(("", entity.head(self._live.entity_type)), fetch)
             if self._line.full:
                 yield await self._next_row()
         while self._line:
@@ -217,7 +218,7 @@ class EntitySubscription:
         if self._expansion is None:
             self._connection.write(told(self._asked.channel, position, event, shown))
             return await self._connection.drained()
-        self._line.put((position, event), self._live.fetch(self._expansion, shown) if shown else None)
+        self._line.put((position, event), self._live.fetch(self._expansion, shown, self._wanted) if shown else None)
         return not self._line.full or await self._tell_next()
 
     async def _tell_next(self) -> bool:

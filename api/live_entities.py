@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from api.expand import Expansion, Version
+from api.expand import SUPERSEDED, Expansion, Version
 from api.expand_lane import Lane, Told
 from api.expand_line import Fetch
 from api.fan_out import FanOut, Group, Watcher
@@ -205,14 +205,19 @@ class LiveEntities:
 
         return Lane(self.channel, expansion.ahead, self._limits.expand_waiting, tell)
 
-    def fetch(self, expansion: Expansion, shown: Entity) -> Fetch:
-        """Asks the backend for an entity: what it says now, so it is asked once for all versions up to the newest."""
-        entity_id, partition, offset = shown.id, shown.partition, shown.offset  # its body need not wait, too
+    def fetch(self, expansion: Expansion, shown: Entity, wanted: Filter | None) -> Fetch:
+        """Asks the backend for an entity: what it says now, so it is asked once for all versions up to the newest, and
+        only where that one may be seen.
+        """
+        entity_id = shown.id  # its body need not wait, too
 
         async def fetched() -> str:
             newest = self.entities.get(entity_id)
-            spot = (newest.partition, newest.offset) if newest else (partition, offset)
-            return await expansion.members(Version(self.entity_type, entity_id, *spot))
+            if newest is None or not _matches(wanted, newest):
+                return SUPERSEDED
+            members = await expansion.members(Version(self.entity_type, entity_id, newest.partition, newest.offset))
+            now = self.entities.get(entity_id)
+            return members if now is newest or (now is not None and _matches(wanted, now)) else SUPERSEDED
 
         return fetched
 
@@ -231,7 +236,7 @@ class LiveEntities:
             self._fan_out.tell(group, frames[news], self.count, stamp)
 
     def _later(self, group: Group, lane: Lane, waiting: Told, shown: Entity | None) -> None:
-        fetch = self.fetch(group.expansion, shown) if group.expansion is not None and shown is not None else None
+        fetch = self.fetch(group.expansion, shown, group.wanted) if group.expansion and shown else None
         if lane.add(waiting, fetch):
             return
         self._fan_out.drop(group)
