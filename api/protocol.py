@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from api.problems import Problem
 
 Mark = Literal["seen", "read", "unread", "archived", "unarchived", "snoozed"]
-Id = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # the log takes no NUL
 RequestId = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)] | Annotated[str, Field(max_length=100)]
 
 

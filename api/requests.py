@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.problems import Problem, too_large
@@ -41,11 +41,14 @@ def caller(request: Request, scope: str | None = None) -> Identity:
 async def body_text(request: Request, name: str, limit: int, what: str) -> str:
     """The body as text, at most `limit` bytes. Problem."""
     size, parts = 0, []
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large(name, limit, what)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise too_large(name, limit, what)
+            parts.append(part)
+    except ClientDisconnect as error:  # nobody reads this answer, and nothing broke here
+        raise Problem("bad_request", "The body was cut off.") from error
     try:
         return b"".join(parts).decode()
     except UnicodeDecodeError as error:
