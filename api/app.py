@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
+from starlette.routing import Match, Route, WebSocketRoute
 
 from api import page
 from api.archive import Archive
@@ -33,6 +33,7 @@ from api.routes import (
     why,
 )
 from api.settings import GatewaySettings
+from api.sse import routes as event_stream
 from api.websocket import websocket
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
@@ -53,6 +54,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
             await gateway.stop()
 
     calls: list[Call] = [
+        *event_stream(),
         *entities.routes(),
         *alert_configs.routes(),
         *recipients.routes(),
@@ -66,7 +68,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
         *(demo.routes() if settings.demo else ()),
     ]
     app = Starlette(
-        routes=[WebSocketRoute("/v1/ws", websocket), *calls, *documents.routes(calls), *page.routes()],
+        routes=[WebSocketRoute("/v1/ws", websocket), *calls, *documents.routes(calls, settings), *page.routes()],
         middleware=[Middleware(page.SecurityHeaders), Middleware(Observed, metrics=gateway.metrics)],
         exception_handlers={Problem: _refused, HTTPException: _not_served},
         lifespan=lifespan,
@@ -80,7 +82,10 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return error.response() if isinstance(error, Problem) else Problem("internal").response()
 
 
-async def _not_served(_request: Request, error: Exception) -> Response:
+async def _not_served(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
+    headers = {}
+    if status == 405:
+        known = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] is Match.PARTIAL]
+        headers["allow"] = ", ".join(sorted({m for r in known if r.path == known[0].path for m in r.methods or ()}))
     return Problem(_BY_STATUS.get(status, "bad_request"), headers=headers).response()

@@ -65,7 +65,7 @@ class DirectNotice(BaseModel):
     entity: EntityRef | None = None
     data: dict[str, Any] | None = None
     channel: dict[str, list[Annotated[str, Field(min_length=1, max_length=500)]]] | None = None
-    forward_after: float | None = Field(default=None, ge=0, le=LONGEST_MS / 1000)
+    forward_after: float | None = Field(default=None, strict=True, ge=0, le=LONGEST_MS / 1000)
 
     @field_validator("to")
     @classmethod

@@ -24,8 +24,8 @@ _MEMBERS = {("DirectNotice", "title"): ("maxLength", "title_characters"), ("Dire
 _ABOUT = "Times are RFC 3339 in UTC. Every refusal has a stable `code` and says what to do."
 
 
-def openapi(calls: Iterable[Call], limits: Limits) -> dict[str, Any]:
-    """The document."""
+def openapi(calls: Iterable[Call], limits: Limits, entity_types: Iterable[str]) -> dict[str, Any]:
+    """The document of a gateway that serves these types of entities."""
     calls = list(calls)
     shapes, named = schemas((Refusal, *(t for c in calls for t in _types(c.operation))))
     for (model, member), (word, limit) in _MEMBERS.items():
@@ -33,7 +33,7 @@ def openapi(calls: Iterable[Call], limits: Limits) -> dict[str, Any]:
     named["Refusal"]["properties"]["code"]["enum"] = list(CODES)
     paths: dict[str, dict[str, Any]] = {}
     for call in calls:
-        path = paths.setdefault(call.path_format, _path(call))
+        path = paths.setdefault(call.path_format, _path(call, list(entity_types)))
         path[call.method.lower()] = _operation(call, shapes, limits)
     return {
         "openapi": "3.1.0",
@@ -78,9 +78,9 @@ def _content(answer: Any) -> Mapping[str, Any]:
     return answer if isinstance(answer, Mapping) else {JSON: answer}
 
 
-def _path(call: Call) -> dict[str, Any]:
-    identifier = {"type": "string", "minLength": 1, "maxLength": 200}
-    parameters = [{"name": n, "in": "path", "required": True, "schema": identifier} for n in call.param_convertors]
+def _path(call: Call, entity_types: list[str]) -> dict[str, Any]:
+    schemas = {"id": {"type": "string", "minLength": 1, "maxLength": 200}, "type": {"enum": entity_types}}
+    parameters = [{"name": n, "in": "path", "required": True, "schema": schemas[n]} for n in call.param_convertors]
     return {"parameters": parameters} if parameters else {}
 
 

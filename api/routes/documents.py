@@ -17,20 +17,20 @@ from api import page
 from api.asyncapi import asyncapi
 from api.openapi import openapi
 from api.operations import Call, Operation
-from api.requests import JSON, gateway_of
-from api.settings import Limits
+from api.requests import JSON
+from api.settings import GatewaySettings
 
 ANY_JSON = dict[str, Any]
 
 
-def routes(others: Sequence[Call]) -> list[Call]:
+def routes(others: Sequence[Call], settings: GatewaySettings) -> list[Call]:
     """The routes; `others` are those of the gateway beside them."""
     held: dict[str, tuple[bytes, str]] = {}
 
-    async def document(request: Request, make: Callable[[Limits], dict[str, Any]]) -> Response:
+    async def document(request: Request, make: Callable[[], dict[str, Any]]) -> Response:
         path = request.url.path
         if path not in held:
-            made = await asyncio.to_thread(lambda: orjson.dumps(make(gateway_of(request).settings.limits)))
+            made = await asyncio.to_thread(lambda: orjson.dumps(make()))
             held[path] = made, f'"{hashlib.sha256(made).hexdigest()[:32]}"'
         body, tag = held[path]
         if tag in request.headers.get("if-none-match", ""):
@@ -38,10 +38,12 @@ def routes(others: Sequence[Call]) -> list[Call]:
         return Response(body, 200, {"etag": tag}, JSON)
 
     async def _openapi(request: Request) -> Response:
-        return await document(request, lambda limits: openapi((*others, *ours), limits))
+        return await document(
+            request, lambda: openapi((*others, *ours), settings.limits, settings.catalogue.entity_types)
+        )
 
     async def _asyncapi(request: Request) -> Response:
-        return await document(request, asyncapi)
+        return await document(request, lambda: asyncapi(settings.limits))
 
     kept = {200: ANY_JSON, 304: None}
     ours = [

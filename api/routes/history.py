@@ -68,6 +68,8 @@ async def _history(request: Request) -> Response:
     user = query.get("user")
     if user is not None and not is_id(user):
         raise Problem("bad_request", "`user` has 1 to 200 characters and no control characters.")
+    if query.get("state", "open") not in STATES:
+        raise Problem("bad_request", f"`state` is one of {', '.join(STATES)}.")
     if "as_of" in query:
         if user is None or {"since", "until", "entity", "topic"} & set(query):
             raise Problem("bad_request", "`as_of` goes with `user`, and with `state`, `cursor` and `limit` alone.")
@@ -110,8 +112,6 @@ async def _page(reader: HistoryReader, wanted: Selection, limit: int, **where: A
 
 async def _as_of(request: Request, user: str, at: int) -> Response:
     state, past = request.query_params.get("state", "open"), Past()
-    if state not in STATES:
-        raise Problem("bad_request", f"`state` is one of {', '.join(STATES)}.")
     before = decode_cursor(request.query_params["cursor"]) if "cursor" in request.query_params else None
     limit = page_limit(request)
     async with archive_of(request).reading() as reader:
@@ -134,8 +134,8 @@ async def _as_of(request: Request, user: str, at: int) -> Response:
 def _selection(request: Request, user: str | None) -> Selection:
     known, query = gateway_of(request).settings.catalogue.topics(), request.query_params
     topics = tuple(query.getlist("topic")) or tuple(known)
-    if unknown := next((t for t in topics if t not in known), None):
-        raise Problem("bad_request", f"There is no topic {unknown[:100]!r}.")
+    if unknown := [t for t in topics if t not in known]:
+        raise Problem("bad_request", f"There is no topic {unknown[0][:100]!r}.")
     kind, slash, name = query.get("entity", "").partition("/")
     if "entity" in query and not (kind and slash and is_id(name)):
         raise Problem("bad_request", "`entity` names a type and an id: vm/17.")

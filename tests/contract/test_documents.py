@@ -46,7 +46,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
 
 @pytest.fixture(scope="module")
 def calls(app: Starlette) -> dict[str, Any]:
-    return openapi([r for r in app.routes if isinstance(r, Call)], Limits(page=77, title_characters=55))
+    return openapi([r for r in app.routes if isinstance(r, Call)], Limits(page=77, title_characters=55), ["vm"])
 
 
 @pytest.fixture(scope="module")

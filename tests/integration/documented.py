@@ -43,7 +43,7 @@ def calls() -> list[Call]:
 
 @cache
 def _answers() -> dict[str, Any]:
-    return _closed(openapi(calls(), Limits()))
+    return _closed(openapi(calls(), Limits(), ("vm", "task")))
 
 
 @cache
