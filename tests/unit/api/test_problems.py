@@ -19,7 +19,7 @@ def test_every_code_is_a_whole_problem(code: str) -> None:
     assert body["title"]
     assert body["detail"]
     assert body["todo"]
-    assert problem.frame()["retry"] is (body["status"] == 503)
+    assert problem.frame()["retry"] is (body["status"] in (429, 503))
 
 
 def test_limits_are_named_with_their_value() -> None:
