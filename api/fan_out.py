@@ -185,7 +185,7 @@ class FanOut:
             self._room.set()
             now = time.time()
             for stamp in stamps:
-                self._metrics.fan_out.observe(max(0.0, now - stamp / 1000))
+                self._metrics.fan_out.labels("entities").observe(max(0.0, now - stamp / 1000))
             rest = min(spent * REST, LONGEST_REST_S)
             await asyncio.sleep(rest if rest > WORTH_RESTING_S else 0)
         self._task = None

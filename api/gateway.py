@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,6 +76,7 @@ class Gateway:
             audience=settings.token_audience,
             revocations=Revocations(lambda: self.live.has_come_to_the_end(CONTROLS)),
         )
+        self._inbox_told = self.metrics.fan_out.labels("inbox").observe
         self.admission = Admission(settings.limits)
         self.database = Database(Store(settings.database))
         self.ranges = Ranges(settings.cluster, settings.catalogue)
@@ -257,6 +259,8 @@ class Gateway:
             log.warning("broken record topic=%s partition=%d offset=%d", record.topic, record.partition, record.offset)
         elif record.topic == NOTICES:
             self.inboxes.take(record)
+            if self.live.caught_up:
+                self._inbox_told(max(0.0, time.time() - record.timestamp / 1000))
         elif record.topic == CONTROLS:
             self._revoke(record)
         else:

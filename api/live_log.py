@@ -182,8 +182,6 @@ class LiveLog:
                     record = await reader.decoded(message)
                     self.positions[spot] = message.offset + 1
                     await take(record)
-                    if self.caught_up:
-                        self._metrics.fan_out.observe(max(0.0, time.time() - message.timestamp / 1000))
                 if count % YIELD_AFTER == 0:
                     await asyncio.sleep(0)  # or a burst would hold up every request
             self._busy_since = None

@@ -30,6 +30,7 @@ class Metrics:
         self.fan_out = Histogram(
             "tidings_gateway_fan_out_seconds",
             "From the log's time of a record until its frames were handed to all who watch",
+            ["kind"],
             buckets=FAN_OUT_S,
             registry=r,
         )
