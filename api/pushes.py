@@ -20,7 +20,7 @@ CLOSE_CODES = {
     4429: "Commands keep coming too fast, or there are too many connections",
     4501: "The gateway is going away",
     4502: "The log begins anew: resume, or take a snapshot",
-    4503: "A snapshot or a replay was broken off, or whose token it is can't be said yet",
+    4503: "A snapshot or a replay was broken off, a backend lags behind the log, or a token can't be checked yet",
     4504: "Read too slowly: what waited was dropped; resume",
 }
 

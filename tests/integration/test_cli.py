@@ -216,9 +216,12 @@ def test_every_command_explains_itself(tmp_path: Path) -> None:
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(run: Run, applied: Run) -> None:
-    done = applied("doctor")
+    panel, own = {"url": "http://127.0.0.1:1", "paths": ["/{id}"]}, {"url": "http://0xa9fea9fe", "paths": ["/x"]}
+    done = applied("doctor", backends=json.dumps({"panel": panel, "own": own}))
     assert "well   topics" in done.stdout
     assert "no token can be signed here" in done.stdout
+    assert "backend panel: ConnectionRefusedError" in done.stdout
+    assert "leads to 169.254.169.254, a link-local" in done.stdout
     assert done.returncode == 1
     away = run("doctor", kafka="127.0.0.1:1")
     assert "nothing answers at 127.0.0.1:1" in away.stdout

@@ -91,6 +91,19 @@ async def test_every_misbehaviour_has_its_code_and_the_next_answer_is_whole(
         assert await fetched(some) == {"entity": {"path": "/vm/1"}}
 
 
+async def test_many_endless_answers_at_once_take_no_more_memory_than_a_few(backend: OddBackend) -> None:
+    for n in range(40):
+        backend.behaviours[f"/vm/{n}"] = [odd_backend.hundred_megabytes(CHUNKED)]
+    async with expander(backend.settings(timeout=60)) as some:
+        tracemalloc.start()
+        try:
+            found = await asyncio.gather(*(fetched(some, str(n)) for n in range(40)))
+            assert {f["expand_error"]["code"] for f in found} == {"too_large"}
+            assert tracemalloc.get_traced_memory()[1] < 24 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+
+
 async def test_an_answer_is_passed_on_as_the_text_it_is(backend: OddBackend) -> None:
     text = '{\r\n "a": 1.10,\n "b": "x y", "a": 1e300}\n'
     backend.behaviours["/vm/1"] = [answer(text.encode())]

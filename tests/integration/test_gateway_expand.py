@@ -128,6 +128,21 @@ async def test_one_that_hangs_holds_up_its_own_order_and_nothing_else(site: Site
         assert [backend.count(f"/vm/{i}") for i in "abc"] == [2, 1, 1], "each version is asked for once for all"
 
 
+async def test_a_position_does_not_overtake_what_waits(site: Site, backend: OddBackend) -> None:
+    backend.hold = free = asyncio.Event()
+    limits, settings = Limits(resume=30), {"panel": backend.settings(timeout=60)}
+    async with site.gateway(backends=settings, limits=limits) as door, door.http() as http, door.socket() as talk:
+        await talk.ask(subscribe={"channel": "entities/vm", "expand": PANEL, "filter": LOW})
+        await put(http, "vm/a", 1)
+        for n in range(11):
+            await put(http, f"vm/{n}", 9)
+        with pytest.raises(TimeoutError):
+            await talk.push(0)
+        free.set()
+        assert seen(await talk.push()) == ("updated", "a", {"path": "/vm/a"})
+        assert "event" not in await talk.push()
+
+
 async def test_an_answer_for_one_subscriber_is_never_anothers(site: Site, backend: OddBackend) -> None:
     backend.says = lambda _, authorization: {"for": authorization}
     own = {"backend": "own", "path": "/{type}/{id}"}
