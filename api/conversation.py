@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from api.admission import Pace
 from api.channels import subscribe
-from api.connection import Connection
+from api.connection import Connection, Subscription
 from api.frames import answer, failure
 from api.marks import mark
 from api.problems import Problem
 from api.protocol import Auth, BadFrame, ClientFrame, MarkRequest, Subscribe, Unsubscribe, client_frame
+from api.request_ids import current
 from topics.catalogue import NOTICES
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Conversation:
             self._connection.pause_reading(pause=len(self._waiting) >= MOST_WAITING)
 
     async def _go_on(self, waiting: deque[str]) -> None:
+        current.set(self._connection.id)  # for all that is logged meanwhile
         while waiting and self._connection.open:
             await self._frame(waiting.popleft())
         self._waiting = self._task = None
@@ -102,7 +104,8 @@ class Conversation:
             raise Problem("unauthorized", "Authenticate first.")
         if isinstance(request, Subscribe):
             task = await subscribe(self._gateway, connection, frame.id, request)
-            task.add_done_callback(lambda done: self._subscribed(frame.id, request.channel, done))
+            begun = connection.subscriptions[request.channel]
+            task.add_done_callback(lambda done: self._subscribed(frame.id, request.channel, begun, done))
         elif isinstance(request, Unsubscribe):
             connection.unwatch(request.channel)
             connection.write(answer(frame.id, channel=request.channel))
@@ -148,13 +151,16 @@ class Conversation:
         left = min(max(0.0, identity.expires_at - time.time()), LONGEST_S)
         self._connection.expires(asyncio.get_running_loop().time() + left, "the token has expired")
 
-    def _subscribed(self, request_id: int | str, channel: str, task: asyncio.Task[None]) -> None:
+    def _subscribed(self, request_id: int | str, channel: str, begun: Subscription, task: asyncio.Task[None]) -> None:
         """A subscription that could not be begun is told so, and forgotten."""
-        if task.cancelled() or (error := task.exception()) is None:
+        if task.cancelled():
+            if not begun.answered:
+                self._refuse(request_id, Problem("unsubscribed"))
             return
-        subscription = self._connection.subscriptions.get(channel)
-        broken_off = subscription is not None and subscription.task is task and subscription.answered
-        if subscription is not None and subscription.task is task:
+        if (error := task.exception()) is None:
+            return
+        broken_off = begun.answered and self._connection.subscriptions.get(channel) is begun
+        if self._connection.subscriptions.get(channel) is begun:
             self._connection.unwatch(channel)
         lost = isinstance(error, Problem) and error.code == "position_lost"
         if broken_off and not lost:  # half an answer can't be taken back: the client comes again with its last position

@@ -31,6 +31,11 @@ CODES: dict[str, tuple[int, str, str]] = {
         "Somebody else changed it first",
         "Read it again, apply your change to what stands now, and send its ETag.",
     ),
+    "unsubscribed": (
+        409,
+        "The channel was unsubscribed before its subscription was answered",
+        "Subscribe again if it is still wanted.",
+    ),
     "too_large": (413, "This is larger than the limit", "Send less, or raise the named setting."),
     "bad_json": (400, "The body is not valid JSON", "Send UTF-8 JSON; the position of the fault is given."),
     "bad_field": (422, "A field has a wrong value", "Correct the named fields."),
@@ -65,6 +70,7 @@ CODES: dict[str, tuple[int, str, str]] = {
     "too_many_connections": (429, "There are too many connections", "Close others first, or raise the named setting."),
     "rate_limited": (429, "Commands come faster than the limit", "Send them more slowly, or raise the named setting."),
     "keys_away": (503, "The key of this token is being looked for", "Try again in a moment."),
+    "too_slow": (503, "What was sent was not read in time", "Come back with the last position, and read faster."),
     "not_ready": (503, "The gateway is still starting", "Try again in a moment."),
     "internal": (500, "Something broke here", "Tell the operator when it happened; the gateway's log has the reason."),
 }

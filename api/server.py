@@ -22,6 +22,7 @@ from api.short_cut import ShortCut
 from api.websocket import LiveProtocol
 
 log = logging.getLogger(__name__)
+UNREAD_MS = 60_000  # whoever takes nothing of an answer for so long has gone, or only holds our memory
 
 
 class Server:
@@ -31,6 +32,8 @@ class Server:
         app = create_app(settings)
         self.gateway: Gateway = app.state.gateway
         self._socket = _bound(settings.host, settings.port, shared=settings.reuse_port)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that listens
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         self.port: int = self._socket.getsockname()[1]
         http: Any = partial(BoundedHttpProtocol, short_cut=ShortCut(self.gateway))
         config = uvicorn.Config(
@@ -48,7 +51,8 @@ class Server:
             server_header=False,
             lifespan="on",
         )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it logs every WebSocket with its path
+        # It logs every WebSocket with its path, and warns of every request that is none.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = _WithoutSignals(config)
 
     async def serve(self, started: Callable[[int], None] | None = None) -> None:

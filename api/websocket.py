@@ -28,6 +28,7 @@ EXTENSION = "tidings.protocol"
 SUBPROTOCOL = "tidings.v1"
 TOKEN_PREFIX = "tidings.token."  # noqa: S105 - a name, not a secret
 PING = b"\x89\x00"
+MOST_PIECES = 1_024  # of one message
 
 
 async def websocket(socket: WebSocket) -> None:
@@ -140,6 +141,14 @@ class LiveProtocol(WebSocketsSansIOProtocol):
             self._conversation.hear(data.decode() if self.curr_msg_data_type == "text" else "")
         except UnicodeDecodeError:
             self.conn.fail(1007, "text that is no UTF-8")
+            self.handle_parser_exception()
+
+    def handle_cont(self, event: Heard) -> None:
+        """A piece of a message, of which there may be so many: their size bounds only those that are not empty."""
+        if len(self.frames) < MOST_PIECES:
+            super().handle_cont(event)
+        elif self._connection is not None and self._connection.open:
+            self.conn.fail(1009, "too many pieces")
             self.handle_parser_exception()
 
     def handle_ping(self) -> None:
