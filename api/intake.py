@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 log = logging.getLogger(__name__)
-AT_A_TIME = 100
+AT_A_TIME = 200
 LOOK_ROUND_S = 1.0
-TOGETHER_S = 0.005
+TOGETHER_S = 0.05
 _partition = lru_cache(maxsize=50_000)(partition_of)
 
 
@@ -84,10 +84,9 @@ class Intake:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._asked: deque[tuple[PlainNotice, str, str, Answer]] = deque()
-        self._looking: asyncio.Task[None] | None = None
         self._waiting: dict[int, list[_Waiting]] = {}
         self._on_way: dict[int, asyncio.Task[None]] = {}
-        self._sending: asyncio.Task[None] | None = None
+        self._rounds: asyncio.Task[None] | None = None
         self._open: deque[_Errand] = deque()
         self._round: asyncio.TimerHandle | None = None
 
@@ -95,9 +94,7 @@ class Intake:
     def offer(self, notice: PlainNotice, subject: str, request_key: str, answer: Answer) -> None:
         """Say `notice` of `subject`, forwarded to its users' own addresses. `answer` is called once."""
         self._asked.append((notice, subject, request_key, answer))
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_up())
-            self._looking.add_done_callback(must_not_fail)
+        self._begin()
 
     def say(self, raised: Iterable[NoticeRaised], answer: Answer) -> None:
         """Put notices on the log. `answer` is called once."""
@@ -106,38 +103,51 @@ class Intake:
         for user, value in records:
             partition = _partition(user, self._gateway.live.partitions(NOTICES))
             self._waiting.setdefault(partition, []).append(((user.encode(), value), errand))
-        if self._sending is None:
-            self._sending = loop.create_task(self._send())
-            self._sending.add_done_callback(must_not_fail)
+        self._begin()
         self._open.append(errand)
         if self._round is None:
             self._round = loop.call_later(LOOK_ROUND_S, self._look_round)
 
     def stop(self) -> None:
         """Nothing is sent any longer."""
-        for task in (self._looking, self._sending, *self._on_way.values()):
+        for task in (self._rounds, *self._on_way.values()):
             if task is not None:
                 task.cancel()
         if self._round is not None:
             self._round.cancel()
 
     # ---- their forwards
-    async def _look_up(self) -> None:
-        while self._asked:
-            some = [self._asked.popleft() for _ in range(min(AT_A_TIME, len(self._asked)))]
-            users = {user for notice, *_ in some for user in notice.users}
+    def _begin(self) -> None:
+        if self._rounds is None:
+            self._rounds = asyncio.get_running_loop().create_task(self._go_round())
+            self._rounds.add_done_callback(must_not_fail)
+
+    async def _go_round(self) -> None:
+        """Round after round: what was asked is looked up together and goes to the broker together, a batch for each
+        partition. The next round begins with the acknowledgements, so the busier the log, the more go at once; but it
+        does not wait for long, for one partition's leader may be away.
+        """
+        while self._asked or self._waiting:
+            await self._look_up([self._asked.popleft() for _ in range(min(AT_A_TIME, len(self._asked)))])
+            for partition in self._waiting.keys() - self._on_way.keys():
+                self._on_way[partition] = asyncio.create_task(self._carry(partition, self._waiting.pop(partition)))
+            if self._on_way:
+                await asyncio.wait(list(self._on_way.values()), timeout=TOGETHER_S)
+        self._rounds = None
+
+    async def _look_up(self, asked: list[tuple[PlainNotice, str, str, Answer]]) -> None:
+        users = {user for notice, *_ in asked for user in notice.users}
+        try:
+            bodies = await self._gateway.database.read(recipients.bodies, users) if users else {}
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
+            for *_, answer in asked:
+                answer(_problem(error))
+            return
+        for each in asked:
             try:
-                bodies = await self._gateway.database.read(recipients.bodies, users)
+                self._raise(*each, bodies)
             except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
-                for *_, answer in some:
-                    answer(_problem(error))
-                continue
-            for each in some:
-                try:
-                    self._raise(*each, bodies)
-                except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
-                    each[-1](_problem(error))
-        self._looking = None
+                each[-1](_problem(error))
 
     def _raise(
         self, notice: PlainNotice, subject: str, request_key: str, answer: Answer, bodies: dict[str, str]
@@ -162,16 +172,6 @@ class Intake:
         self.say(raised_by(asked), answer)
 
     # ---- to the log
-    async def _send(self) -> None:
-        """Round after round: whatever waits goes together, a batch for each partition, and the next round waits for the
-        acknowledgements; but not for long, for one partition's leader may be away.
-        """
-        while self._waiting:
-            for partition in self._waiting.keys() - self._on_way.keys():
-                self._on_way[partition] = asyncio.create_task(self._carry(partition, self._waiting.pop(partition)))
-            await asyncio.wait(list(self._on_way.values()), timeout=TOGETHER_S)
-        self._sending = None
-
     async def _carry(self, partition: int, waiting: list[_Waiting]) -> None:
         """To one partition, as much as a batch takes."""
         group = [w for w in waiting if w[1].answer is not None]
@@ -213,4 +213,4 @@ def _problem(error: Exception) -> Problem:
 def raised_by(asked: NoticeRequested) -> list[NoticeRaised]:
     """The notices that a direct request asks for, with nothing on the log before them."""
     source = {"producer": asked.producer, "occurred_at": asked.occurred_at, "caused_by": ()}
-    return [o.event for o in direct_notices(asked, source) if isinstance(o.event, NoticeRaised)]
+    return direct_notices(asked, source)

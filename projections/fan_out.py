@@ -131,7 +131,7 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
 
     def raised(i: int) -> Outgoing:
         user, inbox, lanes = told[i]
-        return _raised(
+        notice = _raised(
             source,
             user,
             effect.notice_id,
@@ -146,6 +146,7 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
             forward=effect.forward,
             body=text,
         )
+        return Outgoing(NOTICES, user, notice)
 
     return len(told), raised
 
@@ -181,12 +182,14 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
     return _direct(e, _source(record), told)
 
 
-def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> Sequence[Outgoing]:
+def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[NoticeRaised]:
     """The notices that a direct request asks for; `source` is the producer, occurred_at and caused_by of each."""
-    return _direct(e, source, _told(e))
+    return [_directly(e, source, receiver) for receiver in _told(e)]
 
 
 def _told(e: NoticeRequested) -> list[Receiver]:
+    if not e.lanes:
+        return [(user, True, ()) for user in dict.fromkeys(e.users)]
     return receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
 
 
@@ -195,25 +198,26 @@ def _direct_id(e: NoticeRequested, user: str) -> str:
 
 
 def _direct(e: NoticeRequested, source: dict[str, Any], told: list[Receiver]) -> Sequence[Outgoing]:
-    def raised(i: int) -> Outgoing:
-        user, inbox, lanes = told[i]
-        return _raised(
-            source,
-            user,
-            _direct_id(e, user),
-            inbox=inbox,
-            lanes=lanes,
-            kind="direct",
-            alert=None,
-            config_id=None,
-            key=e.key,
-            entity=(e.entity_type, e.entity_id),
-            severity=e.severity,
-            forward=e.forward,
-            body=e.body,
-        )
+    return Later([(len(told), lambda i: Outgoing(NOTICES, told[i][0], _directly(e, source, told[i])))])
 
-    return Later([(len(told), raised)])
+
+def _directly(e: NoticeRequested, source: dict[str, Any], receiver: Receiver) -> NoticeRaised:
+    user, inbox, lanes = receiver
+    return _raised(
+        source,
+        user,
+        _direct_id(e, user),
+        inbox=inbox,
+        lanes=lanes,
+        kind="direct",
+        alert=None,
+        config_id=None,
+        key=e.key,
+        entity=(e.entity_type, e.entity_id),
+        severity=e.severity,
+        forward=e.forward,
+        body=e.body,
+    )
 
 
 def receivers(lanes: tuple[Lane, ...]) -> list[Receiver]:
@@ -250,8 +254,8 @@ def _raised(
     severity: str,
     forward: str,
     body: bytes,
-) -> Outgoing:
-    event = NoticeRaised(
+) -> NoticeRaised:
+    return NoticeRaised(
         event_id=derived_id("raised", notice_id, user),
         **source,
         notice_id=notice_id,
@@ -268,7 +272,6 @@ def _raised(
         forward=forward,
         body=body,
     )
-    return Outgoing(NOTICES, user, event)
 
 
 def _updated(record: Record, user: str, notice_id: str, effect: Effect, index: int, text: bytes) -> Outgoing:
