@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from api.connection import Connection
 from api.entity_channel import EntitySubscription
-from api.filters import BadFilter, both, parse
+from api.filters import both, requested
 from api.inbox_channel import InboxSubscription
 from api.problems import Problem, over
 from api.protocol import Subscribe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def subscribe(
-    gateway: Gateway, connection: Connection, request_id: int | str, asked: Subscribe
+    gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe
 ) -> asyncio.Task[None]:
     """Check the request and start it; the task ends when the subscription shares the frames of all. Problem."""
     if connection.identity is None:
@@ -34,26 +34,27 @@ async def subscribe(
         subscription: InboxSubscription | EntitySubscription = InboxSubscription(gateway, connection, request_id, asked)
     else:
         subscription = _entities(gateway, connection, request_id, asked)
-    connection.subscriptions[asked.channel] = subscription
+    connection.watch(asked.channel, subscription)
     subscription.task = asyncio.create_task(subscription.run())
+    if asked.since is not None:
+        subscription.task.add_done_callback(lambda done: _count_refusal(gateway, asked.channel.partition("/")[0], done))
     return subscription.task
 
 
-def _entities(gateway: Gateway, connection: Connection, request_id: int | str, asked: Subscribe) -> EntitySubscription:
+def _count_refusal(gateway: Gateway, kind: str, resumed: asyncio.Task[None]) -> None:
+    if not resumed.cancelled() and isinstance(problem := resumed.exception(), Problem):
+        gateway.metrics.resumes.labels(kind, problem.extra.get("reason", problem.code)).inc()
+
+
+def _entities(
+    gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe
+) -> EntitySubscription:
     kind, _, entity_type = asked.channel.partition("/")
     live = gateway.entities.get(entity_type) if kind == "entities" else None
     if live is None or connection.identity is None:
         raise Problem("not_found", f"There is no channel {asked.channel[:100]!r}.")
     connection.identity.need(f"entities:read:{entity_type}")
-    limits = gateway.settings.limits
-    try:
-        own = (
-            parse(asked.filter, depth=limits.filter_depth, nodes=limits.filter_nodes)
-            if asked.filter is not None
-            else None
-        )
-    except BadFilter as error:
-        raise Problem("bad_filter", f"{error}.") from error
+    own = requested(asked.filter, gateway.settings.limits) if asked.filter is not None else None
     enforced = connection.identity.filters.get(entity_type)
 
     def token() -> str:  # a newer one may have come by `auth`

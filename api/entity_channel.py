@@ -128,25 +128,24 @@ class EntitySubscription:
 
     async def _resume(self, since: str) -> None:
         """Replay from the token to where the reader is, with tokens of this client's own."""
-        log, outcome = self._gateway.live, self._gateway.metrics.resumes
+        log = self._gateway.live
         _, position = log.understood(since, (self._topic,))
         if not await log.passes(self._topic, position.next, self._gateway.settings.limits.wait):
             raise Problem("behind", "This gateway has not read that far yet.")
         end, tail = log.vector(self._topic), self._live.tail
         at = {p: position.next.get(p, 0) for p in end}
         if sum(end[p] - at[p] for p in end) > self._gateway.settings.limits.resume:
-            outcome.labels("too_far").inc()
-            raise Problem("position_lost", "The position lies too far back.")
+            raise Problem("position_lost", "The position lies too far back.", reason="too_far")
         if self._enforced and not tail.knows(at):
-            outcome.labels("versions_unknown").inc()
-            raise Problem("position_lost", "Which versions this token was allowed to see then is not known here.")
+            told = "Which versions this token was allowed to see then is not known here."
+            raise Problem("position_lost", told, reason="versions_unknown")
         if not tail.reaches(at):
             with log_away():
                 await read_back(self._live, log, self._gateway.ranges, at)
         # From here to `join` nothing else happens.
         end, here = log.vector(self._topic), tail.since(at) if tail.reaches(at) else None
         self._live.join(self.watcher)
-        outcome.labels("resumed" if here is None else "from_memory").inc()
+        self._gateway.metrics.resumes.labels("entities", "from_log" if here is None else "from_memory").inc()
         self._answer(f'"channel":{quoted(self._asked.channel)},"position":"{since}","resumed":true', since)
         if here is not None:
             await self._repeat(here, at, end)

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 class InboxSubscription:
     """One client on its user's inbox."""
 
-    def __init__(self, gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe) -> None:
+    def __init__(
+        self, gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe
+    ) -> None:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
         self.watcher = Watcher(connection, None, gateway.settings.limits.held_frames)
         self.task: asyncio.Task[None] | None = None
@@ -64,6 +66,8 @@ class InboxSubscription:
         position = self._gateway.live.token(NOTICES, {inbox.partition: texts.at})
         counts = inbox.counts.text
         inbox.watchers.add(self.watcher)
+        if since is not None:
+            self._gateway.metrics.resumes.labels(CHANNEL, "from_rows").inc()
         for page in pages[:-1]:
             self._answer(f'"channel":"{CHANNEL}","snapshot":[{page}],"more":true')
             if not await self._connection.drained():

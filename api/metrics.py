@@ -44,7 +44,7 @@ class Metrics:
         self.broken = Counter(
             "tidings_gateway_broken_records", "Records that could not be decoded or had no place", ["topic"], registry=r
         )
-        self.resumes = Counter("tidings_gateway_resumes", "Subscriptions with `since`", ["outcome"], registry=r)
+        self.resumes = Counter("tidings_gateway_resumes", "Subscriptions with `since`", ["kind", "outcome"], registry=r)
         self.lag = Gauge("tidings_gateway_read_seconds", "Age of the newest record when it was read", registry=r)
         self.requests = Histogram("tidings_gateway_request_seconds", "HTTP requests", ["method", "status"], registry=r)
         self.expand_fetches = Counter(
