@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.connection import Connection
 from api.short_cut import LARGEST, PATH, ShortCut
+from api.websocket import EXTENSION
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._part: Literal["head", "body", "none"] = "head"  # what is being read
         self._came = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.stream: Connection | None = None  # whoever writes straight to the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head begins."""
@@ -42,6 +45,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """A head begins."""
         super().on_message_begin()
         self._part = "head"
+        extensions: Any = {EXTENSION: self}
+        self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         """The head is over: the body goes to the application, or is gathered for the short way."""
@@ -78,6 +83,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Nothing is waited for any longer."""
         self._stop_timer()
         super().connection_lost(exc)
+        if self.stream is not None:
+            self.stream.lost()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        if self.stream is None:
+            super().pause_writing()
+        else:
+            self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has read what the transport had."""
+        if self.stream is None:
+            super().resume_writing()
+        else:
+            self.stream.resume_writing()
 
     def _may_be_short(self) -> bool:
         way = self._short_cut

@@ -5,14 +5,19 @@ turns round.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from aiokafka.errors import OffsetOutOfRangeError
+
+from api.problems import Problem
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 from topics.events import Record
 from topics.fetch import Broken, LogReader, Spot
 
+log = logging.getLogger(__name__)
 READERS = 3
 
 
@@ -43,10 +48,22 @@ class Ranges:
                         yield record
 
     async def of_all(self, spot: Spot, start: int, end: int) -> AsyncIterator[Record | Broken]:
-        """All records in a range; those that compaction took are missing. KafkaError."""
-        async with self._lent() as reader:
-            async for record in reader.range(spot, start, end):
-                yield record
+        """Every record in a range. KafkaError. Problem `position_lost` if the log does not have them all any more: what
+        compaction took may have been the last word of a deleted entity.
+        """
+        if start >= end:
+            return
+        try:
+            async with self._lent() as reader:
+                async for record in reader.range(spot, start, end):
+                    if record.offset != start:
+                        break
+                    start += 1
+                    yield record
+        except OffsetOutOfRangeError:
+            log.info("a position from before the beginning of the log topic=%s partition=%d", *spot)
+        if start != end:
+            raise Problem("position_lost", "The log does not go back that far any more.")
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[LogReader]:
