@@ -211,13 +211,15 @@ class LiveEntities:
         """
         entity_id = shown.id  # its body need not wait, too
 
-        async def fetched() -> str:
+        def visible() -> Entity | None:
             newest = self.entities.get(entity_id)
-            if newest is None or not _matches(wanted, newest):
+            return newest if newest is not None and _matches(wanted, newest) else None
+
+        async def fetched() -> str:
+            if (newest := visible()) is None:
                 return SUPERSEDED
             members = await expansion.members(Version(self.entity_type, entity_id, newest.partition, newest.offset))
-            now = self.entities.get(entity_id)
-            return members if now is newest or (now is not None and _matches(wanted, now)) else SUPERSEDED
+            return members if visible() is not None else SUPERSEDED
 
         return fetched
 

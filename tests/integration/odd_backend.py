@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -91,14 +92,14 @@ class OddBackend:
         self.port = 0
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[OddBackend]:
+    async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[OddBackend]:
         self._tasks: set[asyncio.Task[None]] = set()
 
         def come(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
             self._tasks.add(task)
 
-        server = await asyncio.start_server(come, "127.0.0.1", 0)
+        server = await asyncio.start_server(come, "127.0.0.1", 0, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

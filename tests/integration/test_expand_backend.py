@@ -2,12 +2,21 @@
 
 import asyncio
 import json
+import os
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from api.backends import Backend
 from api.circuit import FAILURES
@@ -89,6 +98,13 @@ async def test_every_misbehaviour_has_its_code_and_the_next_answer_is_whole(
         finally:
             tracemalloc.stop()
         assert await fetched(some) == {"entity": {"path": "/vm/1"}}
+
+
+async def test_an_answer_may_be_as_large_as_the_settings_say_and_no_larger(backend: OddBackend) -> None:
+    backend.behaviours["/vm/1"] = [answer(b'"' + b"a" * n + b'"') for n in (998, 999)]
+    async with expander(backend.settings(largest=1_000)) as some:
+        assert len((await fetched(some))["entity"]) == 998
+        assert (await fetched(some, offset=1))["expand_error"]["code"] == "too_large"
 
 
 async def test_many_endless_answers_at_once_take_no_more_memory_than_a_few(backend: OddBackend) -> None:
@@ -206,6 +222,34 @@ async def test_a_name_that_leads_to_a_metadata_address_is_not_connected_to(
         for _ in range(2):
             assert (await fetched(some))["expand_error"]["code"] == "unreachable"
         assert backend.connections == 1
+
+
+async def test_a_backend_has_to_show_a_certificate_for_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = certified("localhost", tmp_path)
+    async with OddBackend().serving(own) as backend:
+        named, numbered = (f"https://{host}:{backend.port}" for host in ("localhost", "127.0.0.1"))
+        for url, authority, shown in ((named, "", False), (numbered, "x", False), (named, "x", True)):
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem") if authority else os.devnull)
+            async with expander(backend.settings(url=url, timeout=20)) as some:
+                found = await fetched(some)
+            assert ("entity" in found) is shown, (url, found)
+            assert shown or found["expand_error"]["code"] == "unreachable"
+
+
+def certified(name: str, folder: Path) -> ssl.SSLContext:
+    """A server's side with a certificate of its own making for this name, written to the folder."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    (folder / "certificate.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context
 
 
 async def test_what_the_settings_do_not_offer_is_refused(backend: OddBackend) -> None:
