@@ -57,7 +57,7 @@ def routes() -> list[Call]:
         ),
         problems=(
             *("bad_request", "bad_filter", "bad_expand", "bad_position", "position_lost", "not_found", "limit"),
-            *("behind", "not_ready", "store_away", "log_away", "too_many_connections"),
+            *("forbidden", "behind", "not_ready", "store_away", "log_away", "too_many_connections"),
         ),
     )
     return [Call("GET", "/v1/sse", _stream, operation)]
@@ -111,6 +111,7 @@ class StreamConnection(Connection):
         self.begun, self.over = asyncio.Event(), asyncio.Event()
         self.problem: Problem | None = None  # that ended it
         self._first: list[bytes] | None = []
+        self._beat()
 
     def bytes_of(self, frames: Frame | Batch) -> bytes:
         """As events."""
@@ -134,6 +135,10 @@ class StreamConnection(Connection):
     def probe(self) -> None:
         """A comment, so that nobody on the way thinks the line dead; whoever is gone is found out by it."""
         self.send(HEARTBEAT)
+        self._beat()
+
+    def _beat(self) -> None:
+        self._probe_at = self.look_at = asyncio.get_running_loop().time() + self._limits.heartbeat
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """An error, and the end of the stream."""

@@ -39,7 +39,10 @@ class Case:
     vm: set[str] | None
     task: set[str] | None
     filters: dict[str, Any] | None = None
-    own: dict[str, Any] | None = None  # asked for beside what the token enforces
+    own: dict[str, Any] | None = None  # asked for of `vm`, beside what the token enforces
+
+    def asked(self, kind: str) -> dict[str, Any]:
+        return {"filter": self.own} if self.own and kind == "vm" else {}
 
 
 ACCOUNT_7 = {"vm": {"key": "account", "op": "eq", "val": 7}}
@@ -74,13 +77,30 @@ async def seen_by_http(
     http: httpx.AsyncClient, token: str, case: Case, kind: str, rows: dict[str, Any]
 ) -> tuple[Any, Any]:
     """What a list shows and what single reads show; null for a refusal."""
-    asked = {"filter": json.dumps(case.own)} if case.own and kind == "vm" else {}
+    asked = {name: json.dumps(wanted) for name, wanted in case.asked(kind).items()}
     headers = {"authorization": f"Bearer {token}"}
     listed = await http.get(f"/v1/entities/{kind}", params=asked, headers=headers)
     single = {i: (await http.get(f"/v1/entities/{kind}/{i}", headers=headers)).status_code for i in rows}
     assert listed.status_code == (403 if set(single.values()) == {403} else 200)
     many = None if listed.status_code == 403 else {i["id"] for i in listed.json()["items"]}
     return many, None if 403 in single.values() else {i for i, status in single.items() if status == 200}
+
+
+async def seen_by_stream(http: httpx.AsyncClient, token: str, asked: dict[str, Any], end: str | None) -> Any:
+    """The ids of a snapshot, or with `since` of what came until `end`; null for a refusal."""
+    params = asked | ({"filter": json.dumps(asked["filter"])} if "filter" in asked else {})
+    headers = {"authorization": f"Bearer {token}"}
+    async with http.stream("GET", "/v1/sse", params=params, headers=headers) as response:
+        if response.status_code == 403:
+            return None
+        frames = (json.loads(line[5:]) async for line in response.aiter_lines() if line.startswith("data:"))
+        first = (await anext(frames))["ok"]
+        told, position = {row["id"] for row in first.get("snapshot", ())}, first["position"]
+        while end is not None and position != end:
+            frame = await anext(frames)
+            position = frame["position"]
+            told |= {frame["event"]["id"]} if "event" in frame else set()
+        return told
 
 
 def refused_or(answer: dict[str, Any]) -> dict[str, Any] | None:
@@ -99,7 +119,7 @@ async def test_scopes_and_row_filters_hold_by_every_way_in(site: Site) -> None:
         for case in CASES:
             for kind in ("vm", "task"):
                 talk = await stack.enter_async_context(door.socket(scopes=case.scopes, filters=case.filters))
-                asked = {"channel": f"entities/{kind}"} | ({"filter": case.own} if case.own and kind == "vm" else {})
+                asked = {"channel": f"entities/{kind}"} | case.asked(kind)
                 snapshot = refused_or(await talk.ask(subscribe=asked))
                 allowed = getattr(case, kind)
                 assert (None if snapshot is None else {r["id"] for r in snapshot["snapshot"]}) == allowed, case
@@ -111,19 +131,21 @@ async def test_scopes_and_row_filters_hold_by_every_way_in(site: Site) -> None:
             told = {p["event"]["id"] for p in talk.pushes}
             assert (told if snapshot is not None else None) == allowed, ("push", case, kind)
             async with door.socket(scopes=case.scopes, filters=case.filters) as back:
-                asked = {"channel": f"entities/{kind}", "since": start[kind]}
-                resumed = refused_or(await back.ask(subscribe=asked))
+                asked = {"channel": f"entities/{kind}"} | case.asked(kind)
+                resumed = refused_or(await back.ask(subscribe=asked | {"since": start[kind]}))
                 assert (resumed is None) == (allowed is None), ("resume", case, kind)
-                again = set()
+                again: Any = set()
                 position = resumed["position"] if resumed else ends[kind]
                 while position != ends[kind]:
                     frame = await back.push()
                     position = frame["position"]
                     again |= {frame["event"]["id"]} if "event" in frame else set()
-                if resumed is not None and not (case.own and kind == "vm"):
-                    assert again == allowed, ("resume", case, kind)
+                assert (again if resumed is not None else None) == allowed, ("resume", case, kind)
             rows: dict[str, Any] = {"vm": VM, "task": TASK}[kind]
             token = door.token("reader", case.scopes, filters=case.filters)
+            assert await seen_by_stream(http, token, asked, None) == allowed, ("stream", case, kind)
+            again = await seen_by_stream(http, token, asked | {"since": start[kind]}, ends[kind])
+            assert again == allowed, ("stream resume", case, kind)
             many, single = await seen_by_http(http, token, case, kind, rows)
             assert many == allowed, ("list", case, kind)
             if not (case.own and kind == "vm"):  # a filter that is asked for belongs to lists
@@ -182,9 +204,15 @@ async def test_a_revoked_token_holds_nowhere_from_then_on(folded: Site) -> None:
             assert (await ops.post("/v1/tokens/revoke", json=wrong)).status_code == 422
         assert (await anyone.post("/v1/tokens/revoke", json={"id": one_id})).json()["scope"] == "tokens"
 
+        stream = await stack.enter_async_context(
+            anyone.stream("GET", "/v1/sse", params={"channel": "entities/vm"}, headers=by_phone)
+        )
+        streamed = stream.aiter_lines()
         revoked = await ops.post("/v1/tokens/revoke", json={"id": one_id, "until": "2099-01-01T00:00:00Z"})
         assert revoked.status_code == 200
         assert await closed(talks["phone"]) == (4401, "the token was revoked")
+        last = [json.loads(line[5:]) async for line in streamed if line.startswith("data:")][-1]
+        assert last["error"]["code"] == "unauthorized"
         for door in (one, two):
             async with door.http() as http:
                 await door.until(lambda d=door: d.server.gateway.tokens.known(phone) is None)  # type: ignore[misc]
