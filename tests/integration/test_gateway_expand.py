@@ -3,6 +3,7 @@ holds up nobody else.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,13 @@ async def test_snapshot_pushes_and_resume_carry_what_the_backend_says(site: Site
             expected += [("updated", "d", {"path": "/vm/d"})] * 4
             assert sorted(again, key=str) == sorted(expected, key=str)
         assert backend.count("/vm/d") == before + 1, "the newest state is asked for, once"
+        backend.behaviours["/task/t"] = [answer(b'{\n"lines":\r\n2}')]
+        watched = {"channel": "entities/task", "expand": json.dumps(PANEL)}
+        async with asyncio.timeout(20), http.stream("GET", "/v1/sse", params=watched) as stream:
+            events = (line.removeprefix("data: ") async for line in stream.aiter_lines() if line.startswith("data: "))
+            assert json.loads(await anext(events))["ok"]["snapshot"] == []
+            await put(http, "task/t", 1)
+            assert json.loads(await anext(events))["entity"] == {"lines": 2}
 
 
 async def test_one_that_hangs_holds_up_its_own_order_and_nothing_else(site: Site, backend: OddBackend) -> None:
