@@ -91,7 +91,7 @@ class Connection:
         transport.set_write_buffer_limits(0)  # so the transport says at once that the socket takes no more
 
     # ---- what goes out
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame | Batch) -> None:
         """Hand over a frame of this connection's own, after all that was on its way to it. Such frames of one turn of
         the event loop go out together: the system call is most of what a frame costs.
         """
@@ -250,6 +250,9 @@ class Connection:
 
     def _leave(self, code: int, reason: str, seconds: float) -> None:
         self._metrics.closed.labels(str(code)).inc()
+        if self.identity is not None and code < 4500:  # strangers fill no log
+            told = (code, reason, self.identity.user)
+            log.info('connection ended code=%d reason="%s" user=%s', *told, extra={"request": self.id})
         self.closing = (code, reason)
         self._gone(seconds)
         self.say_goodbye(code, reason)

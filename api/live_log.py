@@ -39,6 +39,19 @@ class AnotherLog(RuntimeError):
     """The topics or the rows were made anew: nothing that was loaded holds any more."""
 
 
+def unread(heard: Iterable[tuple[int, float, int]], seconds: float, age: float) -> str | None:
+    """Why a reader that has read for so many `seconds` is not up to date; null if it is. For each partition: its end as
+    the broker last said, when that was (s since 1970), and the reader's position. `age` (s): of the newest record when
+    it had been taken.
+    """
+    ends, times, positions = zip(*heard, strict=True)
+    silent = min(seconds, time.time() - min(times))
+    if silent > SILENT_S:
+        return f"the broker, which has been silent for {silent:.0f} s"
+    behind = sum(max(0, end - n) for end, n in zip(ends, positions, strict=True))
+    return f"{behind} records that were not read in time" if behind and age > LATE_S else None
+
+
 class LiveLog:
     """`followed` are read; of `known` (more topics) only the epoch is known, for the positions of writes."""
 
@@ -72,12 +85,8 @@ class LiveLog:
             return f"schemas {', '.join(sorted(waiting_for_schema))}"
         if self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S:
             return "a record that takes long"
-        heard = [self._reader.ends_heard(s) for s in self.positions]
-        silent = time.time() - max(self._since, min(at for _, at in heard))
-        if silent > SILENT_S:
-            return f"the broker, which has been silent for {silent:.0f} s"
-        behind = sum(max(0, end - n) for (end, _), n in zip(heard, self.positions.values(), strict=True))
-        return f"{behind} records that were not read in time" if behind and self._age > LATE_S else None
+        heard = [(*self._reader.ends_heard(s), n) for s, n in self.positions.items()]
+        return unread(heard, time.time() - self._since, self._age)
 
     def has_come_to_the_end(self, topic: str) -> bool:
         """Whether all of a followed topic has been read that stood there at the start."""

@@ -42,7 +42,7 @@ async def websocket(socket: WebSocket) -> None:
         address = gateway.admission.enter(socket.scope["client"])
     except Problem as problem:
         gateway.metrics.refused.labels(problem.code).inc()
-        log.info("connection refused code=%s reason=%s", problem.code, problem.detail)
+        log.debug("connection refused code=%s reason=%s", problem.code, problem.detail)
         await socket.send_denial_response(problem.response())
         return
     token, subprotocol = _offered(socket)

@@ -138,7 +138,7 @@ class LogReader:
             self.consumer.seek(self._tp(spot), offset)
 
     def ends_heard(self, spot: Spot) -> tuple[int, float]:
-        """The offset after the last record as the broker last said, and when (s since 1970) that was; 0 and 0: never."""
+        """The offset after the last record as the broker last said, and when that was (s since 1970); 0, 0: never."""
         part = self._tp(spot)
         return self.consumer.highwater(part) or 0, (self.consumer.last_poll_timestamp(part) or 0) / 1000
 
@@ -171,6 +171,11 @@ class LogReader:
     def pause(self, spot: Spot) -> None:
         """Read no more of this partition, until the next `seek`."""
         self.consumer.pause(self._tp(spot))
+
+    def rest(self) -> None:
+        """Read nothing until the next `seek`. Else the client looks five times a second what it might ask for."""
+        if self.consumer.assignment():
+            self.consumer.unsubscribe()
 
     async def position(self, spot: Spot) -> int:
         """The offset that is read next."""
@@ -235,20 +240,21 @@ async def patiently(cluster: Cluster, catalogue: Catalogue, message: Any, conver
     What is waited for stands in `waiting_for_schema`: the process is not ready meanwhile.
     """
     missing: set[str] = set()
-    while True:
-        try:
-            found = convert(catalogue, message)
-        except UnknownSchema as unknown:
-            name = unknown.fingerprint.hex()
-            if name in missing:
-                await asyncio.sleep(1)
-            missing.add(name)
-            waiting_for_schema.add(name)
-            log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", name, message.topic, message.offset)
-            await learn_schemas(cluster, catalogue)
-            continue
+    try:
+        while True:
+            try:
+                return convert(catalogue, message)
+            except UnknownSchema as unknown:
+                name = unknown.fingerprint.hex()
+                if name in missing:
+                    await asyncio.sleep(1)
+                missing.add(name)
+                waiting_for_schema.add(name)
+                where = (name, message.topic, message.offset)
+                log.warning("waiting for a schema fingerprint=%s topic=%s offset=%d", *where)
+                await learn_schemas(cluster, catalogue)
+    finally:
         waiting_for_schema.difference_update(missing)
-        return found
 
 
 async def learn_schemas(cluster: Cluster, catalogue: Catalogue) -> None:

@@ -303,6 +303,7 @@ async def test_a_gateway_that_starts_first_waits_for_topics_and_rows(
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/readyz")).json()["waiting_for"] == ["topics", "the log, to be written to"]
         await site.make()
         door = Door(server)
         await door.until(lambda: server.gateway.ready, 60)
