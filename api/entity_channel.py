@@ -19,7 +19,7 @@ from api.expand_lane import expanded
 from api.expand_line import Line
 from api.fan_out import Watcher
 from api.filters import Filter
-from api.frames import answer_text, push, quoted
+from api.frames import answer_text, quoted
 from api.live_entities import Entity, LiveEntities, told
 from api.problems import Problem
 from api.protocol import Subscribe
@@ -156,31 +156,24 @@ class EntitySubscription:
     async def _repeat(self, here: list[tuple[int, Entry, bool]], at: dict[int, int], end: dict[int, int]) -> None:
         """From memory: frames that others had, too, as soon as their tokens are the same."""
         log, quiet = self._gateway.live, 0
-        said = log.token(self._topic, at)
-        for number, entry, shared in here:
-            at[entry.partition] = entry.offset + 1
-            frame, position = None, entry.position
-            if not shared:
-                position = log.token(self._topic, at)
-            quiet += 1
-            if self._expansion is not None:
-                news = entry.change.news(self._live.entity_type, self._wanted)
-                if news is not None:
-                    quiet, said = 0, position
-                    if not await self._tell(position, *news):
+        said: str | None = log.token(self._topic, at)
+        for i, (_, entry, shared) in enumerate(here):
+            if shared and self._expansion is None and len(here) < self._fresh:
+                for batch in self._live.tail.batches(here[i:], self._wanted):
+                    said = batch.frames[-1].position
+                    self._connection.write(batch)
+                    if not await self._connection.drained():
                         return
-                continue
-            if shared:
-                frame = self._live.tail.frame(number, entry, self._wanted)
-            else:
-                frame = self._live.frame(entry.change, position, self._wanted)
-            if frame is None and quiet >= self._fresh:
-                frame = push(self._asked.channel, position)
-            if frame is not None:
+                break
+            at[entry.partition] = entry.offset + 1
+            position = entry.position if shared else log.token(self._topic, at)
+            news, quiet = entry.change.news(self._live.entity_type, self._wanted), quiet + 1
+            if news is None and quiet >= self._fresh:
+                news = "", None
+            if news is not None:
                 quiet, said = 0, position
-                self._connection.write(frame)
-            if number % 64 == 0 and not await self._connection.drained():
-                return
+                if not await self._tell(position, *news):
+                    return
         if said != (last := log.token(self._topic, end)) and not await self._tell(last, "", None):
             return
         while self._line and await self._tell_next():

@@ -84,9 +84,8 @@ def answer(request_id: int | str | None, **ok: Any) -> Frame:
 
 
 def answer_text(request_id: int | str | None, ok: str, position: str | None = None) -> Frame:
-    """As `answer`, with the JSON text of the members of `ok`; without `id` where nothing was asked by frames."""
-    named = b'"id":' + orjson.dumps(request_id) + b"," if request_id is not None else b""
-    return Frame(b"{" + named + b'"ok":{' + ok.encode() + b"}}", position)
+    """As `answer`, with the JSON text of the members of `ok`; an event stream asks without an id."""
+    return Frame(b'{"id":' + orjson.dumps(request_id) + b',"ok":{' + ok.encode() + b"}}", position)
 
 
 def push(channel: str, position: str, rest: str = "") -> Frame:

@@ -41,7 +41,7 @@ class Limits:
     filter_depth: int = 8
     filter_nodes: int = 64
     resume: int = 50_000  # records that an entity channel goes back
-    history_bytes: int = 64 * 1024 * KIB  # superseded versions kept in memory per entity type
+    history_bytes: int = 64 * 1024 * KIB  # of the latest changes kept in memory per entity type, and their frames
     connections: int = 20_000  # live connections of one process
     connections_per_user: int = 100
     connections_per_address: int = 1_000  # an IPv4 address, or the /64 network of an IPv6 address
@@ -50,6 +50,7 @@ class Limits:
     expand_waiting: int = 1_000  # events that wait for a backend, of those who share what is fetched
     wait: float = 5  # for the read model to have a write, for `at_least`
     auth: float = 10  # until the first frame has to authenticate
+    heartbeat: float = 15  # between the comments of an event stream
     ping_interval: float = 25  # whoever has said nothing for one after a ping is cut off
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from api.frames import Frame
+from api.frames import Batch, Frame
 from topics.catalogue import entity_topic
 from topics.events import Record
 from topics.fetch import Spot
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 UNKNOWN = object()
 ENTRY_BYTES = 1_000  # of a change beside its body; measured: 650 to 900
 FRAME_BYTES = 300
+PIECE = 100  # frames that go out together
+BATCHES = 100  # that are kept
 FRAMES_SHARE = 4  # of the bytes, one in so many is for frames
 
 
@@ -64,6 +66,7 @@ class Tail:
         self._offsets: dict[int, list[int]] = {p: [] for p in first}
         self._numbers: dict[int, list[int]] = {p: [] for p in first}
         self._frames: dict[tuple[str, int], Frame | None] = {}
+        self._batches: dict[tuple[str, int, int], list[Batch]] = {}
         self._entry_bytes = self._frame_bytes = 0
 
     @property
@@ -166,8 +169,22 @@ class Tail:
             self._frame_bytes += size
         return found
 
+    def batches(self, numbered: Sequence[tuple[int, Entry, bool]], wanted: Filter | None) -> list[Batch]:
+        """The frames that everybody with this filter had, in pieces: joined once for all who ask for the same."""
+        key = (wanted.name if wanted else "", numbered[0][0], numbered[-1][0])
+        found = self._batches.get(key)
+        if found is None:
+            frames = [frame for number, entry, _ in numbered if (frame := self.frame(number, entry, wanted))]
+            found = [Batch(frames[i : i + PIECE]) for i in range(0, len(frames), PIECE)]
+            size = sum(len(frame.message) for frame in frames)
+            if len(self._batches) < BATCHES and self._frame_bytes + size <= self._size // FRAMES_SHARE:
+                self._batches[key] = found
+                self._frame_bytes += size
+        return found
+
     def _forget_frames(self) -> None:
         self._frames.clear()
+        self._batches.clear()
         self._frame_bytes = 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import websockets
@@ -103,6 +103,22 @@ class Door:
             await talk.ask(auth={"token": self.token(user, scopes, **more)})
             yield talk
 
+    @asynccontextmanager
+    async def stream(
+        self, channel: str, last: str | None = None, ttl_s: float = 600, **asked: Any
+    ) -> AsyncIterator[Stream]:
+        """An event stream of the user u1; objects among what is `asked` go as JSON."""
+        headers = {"authorization": f"Bearer {self.token(ttl_s=ttl_s, filters=asked.pop('filters', None))}"}
+        headers |= {"last-event-id": last} if last is not None else {}
+        params = {"channel": channel, **{k: v if isinstance(v, str) else json.dumps(v) for k, v in asked.items()}}
+        async with (
+            httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30) as client,
+            client.stream("GET", "/v1/sse", params=params) as answer,
+        ):
+            assert answer.status_code == 200, (await answer.aread()).decode()
+            assert answer.headers["content-type"] == "text/event-stream"
+            yield Stream(answer)
+
 
 class Talk:
     """One conversation: answers by id, pushes by channel."""
@@ -140,3 +156,46 @@ class Talk:
 
     async def push(self, seconds: float = 20) -> dict[str, Any]:
         return self.pushes.pop(0) if self.pushes else await self.receive(seconds)
+
+
+class Event(NamedTuple):
+    """One event of a stream, as a browser has it: `id` is the last that came."""
+
+    name: str
+    id: str
+    frame: dict[str, Any]
+
+
+class Stream:
+    """An event stream, read as the HTML standard says."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._lines = answer.aiter_lines()
+        self.id, self.comments = "", 0
+
+    async def line(self, seconds: float = 20) -> str:
+        """The next line that is no comment."""
+        async with asyncio.timeout(seconds):
+            line = await anext(self._lines)
+        self.comments += line.startswith(":")
+        return line
+
+    async def next(self, seconds: float = 20) -> Event:
+        """The next event."""
+        name, data = "message", ""
+        while (line := await self.line(seconds)) or not data:
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "id":
+                self.id = value
+            elif field == "data":
+                data += value
+        check_frame(data)
+        return Event(name, self.id, json.loads(data))
+
+    async def end(self) -> None:
+        """Nothing more comes, and the answer is whole."""
+        async with asyncio.timeout(20):
+            assert not [line async for line in self._lines if line]
