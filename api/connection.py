@@ -250,7 +250,7 @@ class Connection:
 
     def _leave(self, code: int, reason: str, seconds: float) -> None:
         self._metrics.closed.labels(str(code)).inc()
-        if self.identity is not None and code < 4500:  # strangers fill no log
+        if self.identity is not None and code // 100 == 44:  # strangers fill no log
             told = (code, reason, self.identity.user)
             log.info('connection ended code=%d reason="%s" user=%s', *told, extra={"request": self.id})
         self.closing = (code, reason)

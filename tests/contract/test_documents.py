@@ -4,12 +4,14 @@
 under the Apache License 2.0 (its licence and notice lie beside it).
 """
 
+import contextlib
 import gzip
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema
 import openapi_spec_validator
 import pytest
@@ -23,6 +25,7 @@ from api.operations import Call
 from api.problems import CODES
 from api.pushes import CLOSE_CODES
 from api.settings import DemoHooks, GatewaySettings, Limits
+from tests.integration.documented import check_answer, check_frame
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 
@@ -85,7 +88,7 @@ def test_names_of_operations_are_taken_once(calls: dict[str, Any]) -> None:
 
 def test_every_problem_has_its_place(calls: dict[str, Any], live: dict[str, Any]) -> None:
     described = json.dumps(calls["paths"])
-    only_live = {"bad_frame", "rate_limited", "too_slow"}
+    only_live = {"bad_frame", "rate_limited", "too_slow", "unsubscribed"}
     assert {c for c in CODES if f"`{c}`" not in described} == NOWHERE | only_live
     for document in (calls, live):
         assert {c: p["status"] for c, p in document["x-problems"].items()} == {c: s for c, (s, _, _) in CODES.items()}
@@ -101,6 +104,30 @@ def test_every_code_that_ends_a_connection_is_told() -> None:
         for code in re.findall(r"\b4[45]\d\d\b", file.read_text())
     }
     assert said == set(CLOSE_CODES)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "holds"),
+    [
+        ("/v1/me", 200, {"user": "u", "scopes": [], "entity_types": [], "demo": False}, True),
+        ("/v1/me", 200, {"user": "u", "scopes": [], "entity_types": [], "demo": False, "more": 1}, False),
+        ("/v1/me", 200, {"user": "u"}, False),
+        ("/v1/me", 418, {}, False),
+    ],
+)
+async def test_an_answer_that_is_not_as_described_is_found(
+    path: str, status: int, body: dict[str, Any], holds: bool
+) -> None:
+    request = httpx.Request("GET", f"http://here{path}")
+    answer = httpx.Response(status, json=body, headers={"x-request-id": "1"}, request=request)
+    with contextlib.nullcontext() if holds else pytest.raises(AssertionError):
+        await check_answer(answer)
+
+
+def test_a_frame_that_is_not_as_described_is_found() -> None:
+    check_frame('{"channel":"entities/vm","position":"p"}')
+    with pytest.raises(AssertionError):
+        check_frame('{"channel":"entities/vm","position":"p","more":1}')
 
 
 def test_limits_are_those_of_the_settings(calls: dict[str, Any], live: dict[str, Any]) -> None:
