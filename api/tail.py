@@ -161,6 +161,9 @@ class Tail:
         except KeyError:
             pass
         found = self._frame(entry.change, entry.position, wanted)
+        for version in (entry.change.before, entry.change.after):
+            if version is not None and version is not UNKNOWN:
+                version.spare()  # or what filters looked at stays in memory as long as the tail
         size = FRAME_BYTES + (len(found.message) if found else 0)
         if self._frame_bytes + size > self._size // FRAMES_SHARE:
             self._forget_frames()
