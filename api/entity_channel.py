@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 async def settle(watcher: Watcher, connection: Connection) -> None:
     """Hand out what was held back, at the client's pace; from then on it shares the frames of all."""
     while watcher.held:
-        connection.write(watcher.held.popleft())
+        watcher.release()
         if not watcher.held or len(watcher.held) % 16 == 0:
             await connection.drained()
     watcher.held = None
@@ -64,7 +64,7 @@ class EntitySubscription:
         self._expansion = expansion
         self._line: Line[tuple[str, str]] = Line(expansion.ahead if expansion else 1)
         overrun = connection.cut_off if expansion is None else self._too_slow
-        self.watcher = Watcher(connection, wanted, gateway.settings.limits.held_frames, expansion, overrun)
+        self.watcher = Watcher(connection, wanted, gateway.settings.limits.held_bytes, expansion, overrun)
         self.task: asyncio.Task[None] | None = None
         self.answered = False
 

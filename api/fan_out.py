@@ -45,10 +45,10 @@ class Receiver(Protocol):
 class Watcher:
     """One subscription's end: frames are held back while its snapshot or replay goes out, and shared afterwards.
 
-    `most_held` frames; with one more, `overrun`.
+    `most_held` bytes; with more, `overrun`.
     """
 
-    __slots__ = ("_most", "_receiver", "at", "expansion", "group", "held", "joined_at", "overrun", "wanted")
+    __slots__ = ("_bytes", "_most", "_receiver", "at", "expansion", "group", "held", "joined_at", "overrun", "wanted")
 
     def __init__(
         self,
@@ -63,16 +63,24 @@ class Watcher:
         self.overrun = overrun or receiver.cut_off
         self.held: deque[Frame] | None = deque()
         self.group: Group | None = None
-        self.at = self.joined_at = 0
+        self.at = self.joined_at = self._bytes = 0
 
     def tell(self, frame: Frame) -> None:
         """One frame, now or when the held ones are gone."""
         if self.held is None:
             self._receiver.write(frame)
-        elif len(self.held) < self._most:
+        elif self._bytes + _size(frame) <= self._most:
+            self._bytes += _size(frame)
             self.held.append(frame)
         else:
             self.overrun()
+
+    def release(self) -> None:
+        """Hand over the frame that was held the longest."""
+        if self.held:
+            frame = self.held.popleft()
+            self._bytes -= _size(frame)
+            self._receiver.write(frame)
 
     def catch_up(self) -> None:
         """Hand over what is on its way to the group."""
@@ -211,6 +219,11 @@ class FanOut:
         self._bytes -= sum(len(frame.message) for frame in batch.frames)
         self._metrics.frames.inc(len(watchers) * len(batch.frames))
         return spent
+
+
+def _size(frame: Frame) -> int:
+    """Bytes, with what Python itself needs."""
+    return len(frame.message) + 256
 
 
 def _key(watcher: Watcher) -> Hashable:

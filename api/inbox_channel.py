@@ -40,7 +40,7 @@ class InboxSubscription:
         self, gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe
     ) -> None:
         self._gateway, self._connection, self._request_id, self._asked = gateway, connection, request_id, asked
-        self.watcher = Watcher(connection, None, gateway.settings.limits.held_frames)
+        self.watcher = Watcher(connection, None, gateway.settings.limits.held_bytes)
         self.task: asyncio.Task[None] | None = None
         self.answered = False
         self._inbox: UserInbox | None = None

@@ -36,7 +36,7 @@ class Limits:
     inbox_page: int = 50  # notices in the first snapshot of an inbox
     ws_message: int = 64 * KIB
     write_buffer: int = 4 * 1024 * KIB  # unread frames of one connection before it is cut off
-    held_frames: int = 10_000  # frames kept for one subscription while its snapshot goes out
+    held_bytes: int = 8 * 1024 * KIB  # frames kept for one subscription while its snapshot goes out
     subscriptions: int = 32  # of one connection
     filter_depth: int = 8
     filter_nodes: int = 64
