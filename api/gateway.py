@@ -48,6 +48,7 @@ from topics.produce import NotOnTheLog, Producer
 log = logging.getLogger(__name__)
 WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
 DRAIN_STEPS = 100
+GOING_AWAY = (4501, "the gateway is going away")
 ROWS_CHECK_S = 2.0
 ROUND_S = 0.25
 
@@ -130,8 +131,10 @@ class Gateway:
         at_once = -(-len(leaving) // DRAIN_STEPS)
         for i in range(0, len(leaving), at_once or 1):
             for connection in leaving[i : i + at_once]:
-                connection.close(4501, "the gateway is going away")
+                connection.close(*GOING_AWAY)
             await asyncio.sleep(self.settings.drain / DRAIN_STEPS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        for connection in list(self.connections):  # whose handshake was under way
+            connection.close(*GOING_AWAY)
 
     @property
     def ready(self) -> bool:

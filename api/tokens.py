@@ -146,7 +146,7 @@ def sign(
 
 
 def _identity(token: str, claims: dict[str, Any]) -> Identity:
-    user, scope, given, token_id = claims["sub"], claims.get("scope", []), claims.get("filter", {}), claims.get("jti")
+    user, scope, given = claims["sub"], claims.get("scope", []), claims.get("filter", {})
     scopes = scope.split() if isinstance(scope, str) else scope
     if (
         not isinstance(user, str)
@@ -161,8 +161,8 @@ def _identity(token: str, claims: dict[str, Any]) -> Identity:
         filters = {entity_type: _enforced(f) for entity_type, f in given.items()}
     except BadFilter as error:
         raise Problem("unauthorized", f"The token's `filter` is not as it should be: {error}.") from error
-    named = token_id if isinstance(token_id, str) else ""
-    return Identity(user, frozenset(scopes), float(claims["exp"]), filters, named, float(claims.get("iat", 0)), token)
+    named, issued_at = claims.get("jti", ""), float(claims.get("iat", 0))
+    return Identity(user, frozenset(scopes), float(claims["exp"]), filters, named, issued_at, token)
 
 
 def _enforced(given: Any) -> Filter:

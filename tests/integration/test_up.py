@@ -117,6 +117,11 @@ def test_one_command_then_kill_9_then_again_then_ctrl_c(tmp_path: Path) -> None:
         assert told.returncode == 0, told.stderr
         until(lambda: first.has("from the shell"), 30, "the notice from the shell")
         until(lambda: "from the shell" in first.mails(), 60, "its mail")
+        signed = tidings(tmp_path, "token", "--service", "shop")
+        revoked = tidings(tmp_path, "token", "revoke", signed.stderr.split()[1].rstrip(":"))
+        assert revoked.returncode == 0, revoked.stderr
+        refused = tidings(tmp_path, "notify", "--to", "you", "--title", "x", given={"token": signed.stdout.strip()})
+        assert refused.stderr == "tidings: The token was revoked.\n"
         assert tidings(tmp_path, "emit", "host", "other", stdin='{"name":"other","cpu":1}').returncode == 0
         doctor = tidings(tmp_path, "doctor")
         assert doctor.returncode == 0, doctor.stdout + doctor.stderr

@@ -1,6 +1,7 @@
 """Whose token it is, what it may do, and why it is refused."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from api.problems import Problem
+from api.revocations import Revocations
 from api.tokens import Tokens, is_id, sign
+from projections.sql.views.revocations import Revocation
+from topics.events import TokenRevoked
 
 SECRET = "a secret of the tests, long enough for HS256"
 
@@ -58,6 +62,8 @@ def test_what_is_not_ours_is_refused_with_a_reason() -> None:
         {"sub": "a\nb"},
         {"sub": "u", "scope": 7},
         {"sub": "u", "scope": [7]},
+        {"sub": "u", "jti": 7},
+        {"sub": "u", "iat": "soon"},
         {"sub": "u", "filter": {"vm": {}}},
     ):
         assert refused(tokens, jwt.encode({"exp": 2**33, **wrong}, SECRET))
@@ -83,6 +89,71 @@ def test_a_jwks_file_checks_by_key_and_never_by_a_shared_secret(tmp_path: Path) 
     assert refused(tokens, jwt.encode(claims, one, algorithm="ES256", headers={"kid": "two"}))
     assert refused(tokens, jwt.encode(claims, one, algorithm="ES256"))
     assert refused(tokens, jwt.encode(claims, SECRET, headers={"kid": "one"}))
+
+
+def test_an_issuer_and_an_audience_are_asked_for_where_they_are_set() -> None:
+    anyones = Tokens(SECRET, None)
+    ours = Tokens(SECRET, None, issuer="idp", audience="tidings")
+    for claims, good in (
+        ({"iss": "idp", "aud": "tidings"}, True),
+        ({"iss": "idp", "aud": ["other", "tidings"]}, True),
+        ({"iss": "idp", "aud": "other"}, False),
+        ({"iss": "other", "aud": "tidings"}, False),
+        ({"aud": "tidings"}, False),
+        ({"iss": "idp"}, False),
+        ({}, False),
+    ):
+        token = sign(SECRET, "u1", ttl_s=60, **claims)
+        assert anyones.identify(token).user == "u1"
+        if good:
+            assert ours.identify(token).user == "u1"
+        else:
+            assert refused(ours, token)
+
+
+def test_a_revoked_token_is_refused_though_it_was_checked_before() -> None:
+    tokens = Tokens(SECRET, None)
+    at = 1_000 * (now := int(time.time()))
+    given = {
+        name: sign(SECRET, "u1", ttl_s=60, **claims)
+        for name, claims in {
+            "named": {"jti": "one", "now": now},
+            "newer": {"jti": "two", "now": now + 1.5},
+            "undated": {"iat": 0},
+        }.items()
+    }
+    for token in given.values():
+        assert tokens.identify(token) == tokens.known(token)
+    by: dict[str, Any] = {"event_id": "e", "producer": "test", "occurred_at": 0, "until": at + 60_000}
+    assert not tokens.revocations.take(None, at)
+    assert tokens.revocations.take(TokenRevoked(**by, token_id="one"), at)
+    assert tokens.known(given["named"]) is None
+    assert refused(tokens, given["named"]) == "The token was revoked."
+    assert tokens.known(given["undated"]) is not None
+    assert tokens.revocations.take(TokenRevoked(**by, token_id="", user="u1", issued_until=at + 1_000), at)
+    assert tokens.known(given["undated"]) is None
+    assert tokens.known(given["newer"]) is not None
+    # rows may be behind, and an older word takes nothing back
+    tokens.revocations.load([Revocation("", "u1", 5, at), Revocation("two", None, 0, at)])
+    assert tokens.known(given["newer"]) is None
+    assert refused(tokens, given["undated"])
+    # what has expired by itself is forgotten
+    tokens.revocations.take(TokenRevoked(**by, token_id="three"), at + 60_001)
+    assert tokens.identify(given["newer"]).token_id == "two"
+
+
+def test_nobody_is_let_in_before_it_is_known_who_is_not() -> None:
+    known: list[bool] = []
+    tokens = Tokens(SECRET, None, revocations=Revocations(lambda: bool(known)))
+    token = sign(SECRET, "u1", ttl_s=60)
+    for _ in range(2):
+        with pytest.raises(Problem) as told:
+            tokens.identify(token)
+        assert (told.value.code, told.value.retry) == ("not_ready", True)
+    known.append(True)
+    assert tokens.identify(token).user == "u1"
+    known.clear()  # the reader begins anew: what was known is known
+    assert tokens.identify(sign(SECRET, "u2", ttl_s=60)).user == "u2"
 
 
 def test_settings_that_can_not_be_right_are_refused(tmp_path: Path) -> None:
