@@ -16,6 +16,7 @@ import websockets
 
 from api import database, live_log
 from api.server import Server
+from api.settings import Limits
 from tests.integration.gateway_process import GatewayProcess, token
 from tests.integration.gateway_world import ALL, SECRET, Door, Site
 from topics.catalogue import entity_topic
@@ -45,6 +46,37 @@ async def _readiness(client: httpx.AsyncClient, reason: str) -> list[str]:
                 found: list[str] = status["waiting_for"]
                 return found
             await asyncio.sleep(0.05)
+
+
+async def test_what_a_gateway_counts_comes_back_to_nothing_with_its_clients(site: Site) -> None:
+    async with site.gateway(limits=Limits(resume=2)) as door, door.http() as http:
+
+        def counted(name: str, **labels: str) -> float | None:
+            return door.server.gateway.metrics.registry.get_sample_value(f"tidings_gateway_{name}", labels)
+
+        async with door.socket() as one, door.stream("inbox") as stream:
+            start = (await one.ask(subscribe={"channel": "entities/vm"}))["position"]
+            await one.ask(subscribe={"channel": "inbox"})
+            await stream.next()
+            assert counted("connections", transport="websocket") == counted("connections", transport="sse") == 1
+            assert (counted("subscriptions", kind="entities"), counted("subscriptions", kind="inbox")) == (1, 2)
+            for number in range(3):
+                await http.put("/v1/entities/vm/a", json={"n": number})
+                await one.push()
+            await one.ask(unsubscribe={"channel": "entities/vm"})
+            assert counted("subscriptions", kind="entities") == 0
+            lost = await one.ask(subscribe={"channel": "entities/vm", "since": start})
+            assert lost["error"]["code"] == "position_lost"
+            assert counted("subscriptions", kind="entities") == 0
+            assert counted("resumes_total", kind="entities", outcome="too_far") == 1
+            await one.ws.close()
+        await door.until(lambda: not door.server.gateway.connections)
+        assert counted("connections", transport="websocket") == counted("connections", transport="sse") == 0
+        assert counted("subscriptions", kind="inbox") == 0
+        assert counted("fan_out_seconds_count", kind="entities") == 3
+        async with door.socket(ttl_s=-9) as late:  # within the leeway, and over at once
+            await late.ws.wait_closed()
+        assert counted("closes_total", code="4401") == 1
 
 
 async def test_what_keeps_a_gateway_from_being_ready_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
