@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from api.tokens import Identity
 
 FOR_EVER = 253_402_300_799_999  # ms, the last that RFC 3339 can write
+FEW = 1_000
 MARGIN_MS = 3_600_000  # for how long a token's revocation outlives it: clocks differ
 
 
@@ -24,6 +25,7 @@ class Revocations:
     def __init__(self, read_to_the_end: Callable[[], bool] = lambda: True) -> None:
         self._read_to_the_end, self._complete = read_to_the_end, False
         self._ids: dict[str, int] = {}
+        self._look_at = FEW
         self._users: dict[str, int] = {}
 
     @property
@@ -41,7 +43,9 @@ class Revocations:
         """A record of `controls`, and the log's time (ms); whether it revokes something."""
         if not isinstance(event, TokenRevoked):
             return False
-        self._ids = {i: until for i, until in self._ids.items() if until >= now}
+        if len(self._ids) >= self._look_at:  # now and then, for it costs as much as there are
+            self._ids = {i: until for i, until in self._ids.items() if until >= now}
+            self._look_at = FEW + 2 * len(self._ids)
         self._note(event.token_id, event.user, event.issued_until, event.until)
         return True
 
