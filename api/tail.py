@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from api.ranges import Ranges
 
 UNKNOWN = object()
-ENTRY_BYTES = 1_000  # of a change beside its body; measured: 650 to 900
+ENTRY_BYTES = 1_000  # of a change beside its body; a test holds what it adds up to against the real memory
 FRAME_BYTES = 300
 PIECE = 100  # frames that go out together
 BATCHES = 100  # that are kept

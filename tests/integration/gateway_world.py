@@ -115,9 +115,10 @@ class Door:
             httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30) as client,
             client.stream("GET", "/v1/sse", params=params) as answer,
         ):
-            assert answer.status_code == 200, (await answer.aread()).decode()
-            assert answer.headers["content-type"] == "text/event-stream"
-            yield Stream(answer)
+            found = Stream(answer)
+            if answer.status_code != 200:
+                found.refused = json.loads(await answer.aread())
+            yield found
 
 
 class Talk:
@@ -172,6 +173,7 @@ class Stream:
     def __init__(self, answer: httpx.Response) -> None:
         self._lines = answer.aiter_lines()
         self.id, self.comments = "", 0
+        self.refused: dict[str, Any] | None = None
 
     async def line(self, seconds: float = 20) -> str:
         """The next line that is no comment."""

@@ -1,23 +1,31 @@
-"""Snapshot and deltas equal a fresh snapshot, over random changes, filters, disconnects and two gateways."""
+"""What a client holds equals the log at its position, after every frame: over random changes, filters, disconnects, two
+gateways, WebSockets with several channels and event streams.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import KafkaAdminClient
 
 from api import live_log
 from api.filters import parse
+from api.position import decode as decode_position
 from api.settings import Limits
-from tests.integration.gateway_world import Door, Site
+from tests.integration.gateway_world import Door, Site, Talk
 from topics.catalogue import entity_topic
+from topics.codec import decode
 
 FILTERS: list[dict[str, Any] | None] = [
     None,
@@ -34,53 +42,181 @@ async def site(kafka: str, namespace: str, tmp_path: Path) -> AsyncIterator[Site
         yield made
 
 
+class Talking:
+    """A WebSocket that watches another channel, too."""
+
+    def __init__(self, talk: Talk, *, fickle: bool) -> None:
+        self._talk, self._fickle = talk, fickle
+
+    async def subscribe(self, request: dict[str, Any]) -> dict[str, Any]:
+        other = {"channel": "entities/task"}
+        assert (await self._talk.ask(subscribe=other)).get("snapshot", []) == []  # or it is subscribed already
+        if self._fickle:
+            assert await self._talk.ask(unsubscribe=other) == other
+            await self._talk.ask(subscribe=request)
+            await self._talk.ask(unsubscribe={"channel": "entities/vm"})
+            self._talk.pushes.clear()
+        return await self._talk.ask(subscribe=request)
+
+    async def frame(self, seconds: float = 20) -> dict[str, Any]:
+        while True:
+            found = await self._talk.push(seconds)
+            if found["channel"] == "entities/vm":
+                return found
+            assert not self._fickle, "unsubscribed"
+
+
+class Streaming:
+    """An event stream."""
+
+    def __init__(self, stack: AsyncExitStack, door: Door, filters: dict[str, Any] | None) -> None:
+        self._stack, self._door, self._filters = stack, door, filters
+
+    async def subscribe(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._stream = await self._stack.enter_async_context(self._door.stream(**request, filters=self._filters))
+        if self._stream.refused is not None:
+            return {"error": self._stream.refused}
+        rows: list[Any] = []
+        while True:
+            ok: dict[str, Any] = (await self._stream.next()).frame["ok"]
+            rows += ok.get("snapshot", [])
+            if not ok.get("more"):
+                assert self._stream.id == ok["position"]
+                return ok | {"snapshot": rows}
+
+    async def frame(self, seconds: float = 20) -> dict[str, Any]:
+        event = await self._stream.next(seconds)
+        assert event.id == event.frame["position"]
+        return event.frame
+
+
+@dataclass
+class Step:
+    """What a client held at a position; `event` took it there from the step before, unless it is a fresh snapshot."""
+
+    position: str
+    rows: dict[str, Any]
+    event: dict[str, Any] | None = None
+    fresh: bool = False
+
+
 class Client:
     """Holds what it was told, and nothing else."""
 
     def __init__(self, wanted: dict[str, Any] | None, *, enforced: bool) -> None:
         self.wanted, self.enforced = wanted, enforced
+        self.matches = parse(wanted).matches if wanted else lambda _: True
         self.rows: dict[str, Any] = {}
         self.position: str | None = None
+        self.steps: list[Step] = []
         self.resumed = self.lost = 0
 
-    async def visit(self, door: Door, changes: Any, frames: int, until: str | None = None) -> None:
+    async def visit(self, door: Door, dice: random.Random, changes: Any, frames: int, until: str | None = None) -> None:
         """Connect, take the answer, let things happen, read some frames, and vanish."""
         filters = {"vm": self.wanted} if self.enforced and self.wanted else None
-        async with door.socket(filters=filters) as talk:
+        async with AsyncExitStack() as stack:
+            line: Talking | Streaming = Streaming(stack, door, filters)
+            if dice.random() < 0.5:
+                line = Talking(
+                    await stack.enter_async_context(door.socket(filters=filters)), fickle=dice.random() < 0.3
+                )
             request: dict[str, Any] = {"channel": "entities/vm"}
             if self.wanted and not self.enforced:
                 request["filter"] = self.wanted
-            answer = await talk.ask(subscribe=request | ({"since": self.position} if self.position else {}))
+            answer = await line.subscribe(request | ({"since": self.position} if self.position else {}))
             if "error" in answer:
                 assert answer["error"]["code"] == "position_lost"
                 self.lost += 1
-                answer = await talk.ask(subscribe=request)
+                answer = await line.subscribe(request)
             if answer.get("resumed"):
                 self.resumed += 1
+                assert answer["position"] == self.position
             else:
                 self.rows = {r["id"]: r["entity"] for r in answer["snapshot"]}
+                self.steps.append(Step(answer["position"], dict(self.rows), fresh=True))
             self.position = answer["position"]
             await changes()
             if until is not None:
                 while self.position != until:
-                    self.take(await talk.push())
+                    self.take(await line.frame())
                 return
             for _ in range(frames):
                 try:
-                    self.take(await talk.push(0.05))
+                    self.take(await line.frame(0.05))
                 except TimeoutError:
                     return
 
     def take(self, frame: dict[str, Any]) -> None:
         self.position = frame["position"]
         event = frame.get("event")
-        if event is None:
-            return
-        if event["op"] in ("deleted", "left"):
+        if event is not None and event["op"] in ("deleted", "left"):
             assert not self.enforced or event["id"] in self.rows, "an id that this token may not see"
             self.rows.pop(event["id"], None)
-        else:
+        elif event is not None:
             self.rows[event["id"]] = frame["entity"]
+        self.steps.append(Step(frame["position"], dict(self.rows), event))
+
+
+class Written:
+    """The oracle: the records of the topic, read apart, by partition."""
+
+    def __init__(self, records: list[list[tuple[str, Any]]]) -> None:
+        self._records = records
+
+    @classmethod
+    async def read(cls, site: Site) -> Written:
+        name = site.catalogue.physical(entity_topic("vm"))
+        consumer = AIOKafkaConsumer(**site.cluster.for_aiokafka())
+        await consumer.start()
+        try:
+            parts = [TopicPartition(name, p) for p in range(site.catalogue.partitions)]
+            consumer.assign(parts)
+            await consumer.seek_to_beginning()
+            ends = await consumer.end_offsets(parts)
+            records: list[list[tuple[str, Any]]] = [[] for _ in parts]
+            while any(len(records[p.partition]) < n for p, n in ends.items()):
+                for part, messages in (await consumer.getmany(timeout_ms=500)).items():
+                    for m in messages:
+                        assert m.offset == len(records[part.partition])
+                        body = getattr(decode(m.value), "body", None)
+                        records[part.partition].append((m.key.decode(), json.loads(body) if body else None))
+            return cls(records)
+        finally:
+            await consumer.stop()
+
+    def at(self, position: str, matches: Any) -> dict[str, Any]:
+        """The entities at a position."""
+        found: dict[str, Any] = {}
+        for partition, end in decode_position(position).next.items():
+            found |= dict(self._records[partition][1:end])
+        return {key: body for key, body in found.items() if body is not None and matches(body)}
+
+    def news(self, since: str, until: str, matches: Any) -> list[tuple[str, Any]]:
+        """What a client with this filter has to be told between two positions."""
+        starts, found = decode_position(since).next, []
+        for partition, end in decode_position(until).next.items():
+            start = starts[partition]
+            assert start <= end, "a position goes back"
+            held = dict(self._records[partition][1:start])
+            for key, body in self._records[partition][max(1, start) : end]:
+                before, held[key] = held.get(key), body
+                now = body is not None and matches(body)
+                if now or (before is not None and matches(before)):
+                    found.append((key, body if now else None))
+        return found
+
+    def holds(self, client: Client) -> None:
+        """After every frame the client held what stands at its position; it was told each change once."""
+        before: Step | None = None
+        for step in client.steps:
+            assert step.rows == self.at(step.position, client.matches)
+            if before is not None and not step.fresh:
+                news = self.news(before.position, step.position, client.matches)
+                told = [] if step.event is None else [(step.event["id"], step.rows.get(step.event["id"]))]
+                gone = step.event is not None and step.event["op"] in ("left", "deleted") and not client.enforced
+                assert news == told or (gone and not news), "more than clients ignore, or less than there was"
+                assert decode_position(step.position).next != decode_position(before.position).next
+            before = step
 
 
 async def change(http: httpx.AsyncClient, dice: random.Random, truth: dict[str, Any]) -> str:
@@ -114,16 +250,18 @@ async def test_what_a_client_holds_is_the_truth_once_it_has_caught_up(site: Site
             async with site.gateway(limits=limits) as two:  # each time a fresh process without history
                 for _ in range(12):
                     client, door = dice.choice(clients), dice.choice((one, two))
-
-                    await client.visit(door, partial(happen, http, dice, truth, written), dice.choice((0, 2, 50)))
+                    what = partial(happen, http, dice, truth, written)
+                    await client.visit(door, dice, what, dice.choice((0, 2, 50)))
                 written.append(await change(http, dice, truth))
                 async with two.http() as other:
                     ends = [await end_of(reader, written) for reader in (http, other)]
                 assert ends[0] == ends[1]
                 for client in clients:
-                    await client.visit(dice.choice((one, two)), _nothing, 0, ends[0])
-                    matches = parse(client.wanted).matches if client.wanted else lambda _: True
-                    assert client.rows == {i: e for i, e in truth.items() if matches(e)}, (phase, client.wanted)
+                    await client.visit(dice.choice((one, two)), dice, _nothing, 0, ends[0])
+                    assert client.rows == {i: e for i, e in truth.items() if client.matches(e)}, (phase, client.wanted)
+    written_apart = await Written.read(site)
+    for client in clients:
+        written_apart.holds(client)
     assert sum(c.resumed for c in clients) > 5
 
 
