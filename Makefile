@@ -2,7 +2,7 @@
 # remember what is installed, so a second run needs no network.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench chaos fuzz lint lock clean
+.PHONY: help setup up test bench chaos faults fuzz lint lock clean
 
 # The first interpreter that is new enough; give PYTHON=… to choose another one.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -40,6 +40,9 @@ bench: setup ## measure latency, start-up and memory (never a test)
 
 chaos: setup ## kills, freezes and outages at full length (CHAOS_SEED, CHAOS_ROUNDS, CHAOS_FLOW_S)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+faults: setup ## a gateway's faults at full length: 1,000 clients, outages of 20 s
+	GATEWAY_FAULTS=full $(BIN)/python -m pytest tests/integration/test_gateway_faults.py $(ARGS)
 
 fuzz: setup ## bytes of strangers against all that reads them (ARGS="--seconds 60 frame record")
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) 'atheris>=3,<4'
