@@ -200,6 +200,7 @@ class FanOut:
 
     async def _hand_out(self, group: Group) -> float:
         """What is pending now, to all who watch now; the processor seconds it took."""
+        self._told.pop(group, None)  # what was said since the round began goes along
         start, end = group.start, group.end
         pending = group.pending[: end - start]
         first, batch = pending[0][0], Batch([frame for _, frame in pending])
