@@ -104,6 +104,38 @@ def request(gateway: Gateway, subject: str, request_key: str, text: str) -> Awai
     return _answered(lambda answer: gateway.intake.offer(plain, subject, request_key, answer))
 
 
+async def request_all(gateway: Gateway, subject: str, asked: Sequence[tuple[str, str]]) -> list[Said | Problem]:
+    """As `request` for several (request key, text): what became of each. The plain ones share one future."""
+    found: list[Said | Problem | None] = [None] * len(asked)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left, rest = len(asked), []
+
+    def answering(number: int) -> Answer:
+        def answer(what: Said | Problem) -> None:
+            nonlocal left
+            found[number] = what
+            left -= 1
+            if not left and not done.done():
+                done.set_result(None)
+
+        return answer
+
+    for number, (key, text) in enumerate(asked):
+        plain = plain_notice(text, gateway.settings.limits) if gateway.writable.is_set() else None
+        if plain is None:
+            rest.append(number)
+        else:
+            gateway.intake.offer(plain, subject, key, answering(number))
+    fully = await asyncio.gather(*(_fully(gateway, subject, *asked[n]) for n in rest), return_exceptions=True)
+    for number, what in zip(rest, fully, strict=True):
+        if isinstance(what, BaseException) and not isinstance(what, Problem):
+            raise what
+        answering(number)(what)
+    if asked:
+        await done
+    return [what for what in found if what is not None]
+
+
 async def _fully(gateway: Gateway, subject: str, request_key: str, text: str) -> Said:
     asked = checked(text, gateway.settings.limits)
     default_ms = round((gateway.settings.forward_after if asked.forward_after is None else asked.forward_after) * 1000)

@@ -86,9 +86,9 @@ class Intake:
         self._asked: deque[tuple[PlainNotice, str, str, Answer]] = deque()
         self._waiting: dict[int, list[_Waiting]] = {}
         self._on_way: dict[int, asyncio.Task[None]] = {}
-        self._rounds: asyncio.Task[None] | None = None
+        self._going: asyncio.Task[None] | None = None
         self._open: deque[_Errand] = deque()
-        self._round: asyncio.TimerHandle | None = None
+        self._looks: asyncio.TimerHandle | None = None
 
     # ---- what is asked of it
     def offer(self, notice: PlainNotice, subject: str, request_key: str, answer: Answer) -> None:
@@ -105,22 +105,22 @@ class Intake:
             self._waiting.setdefault(partition, []).append(((user.encode(), value), errand))
         self._begin()
         self._open.append(errand)
-        if self._round is None:
-            self._round = loop.call_later(LOOK_ROUND_S, self._look_round)
+        if self._looks is None:
+            self._looks = loop.call_later(LOOK_ROUND_S, self._look_round)
 
     def stop(self) -> None:
         """Nothing is sent any longer."""
-        for task in (self._rounds, *self._on_way.values()):
+        for task in (self._going, *self._on_way.values()):
             if task is not None:
                 task.cancel()
-        if self._round is not None:
-            self._round.cancel()
+        if self._looks is not None:
+            self._looks.cancel()
 
     # ---- their forwards
     def _begin(self) -> None:
-        if self._rounds is None:
-            self._rounds = asyncio.get_running_loop().create_task(self._go_round())
-            self._rounds.add_done_callback(must_not_fail)
+        if self._going is None:
+            self._going = asyncio.get_running_loop().create_task(self._go_round())
+            self._going.add_done_callback(must_not_fail)
 
     async def _go_round(self) -> None:
         """Round after round: what was asked is looked up together and goes to the broker together, a batch for each
@@ -133,7 +133,7 @@ class Intake:
                 self._on_way[partition] = asyncio.create_task(self._carry(partition, self._waiting.pop(partition)))
             if self._on_way:
                 await asyncio.wait(list(self._on_way.values()), timeout=TOGETHER_S)
-        self._rounds = None
+        self._going = None
 
     async def _look_up(self, asked: list[tuple[PlainNotice, str, str, Answer]]) -> None:
         users = {user for notice, *_ in asked for user in notice.users}
@@ -198,7 +198,7 @@ class Intake:
             self._open.popleft().end(Problem("log_away"))
         left = {p: [w for w in waiting if w[1].answer is not None] for p, waiting in self._waiting.items()}
         self._waiting = {p: waiting for p, waiting in left.items() if waiting}
-        self._round = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None
+        self._looks = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None
 
 
 def _problem(error: Exception) -> Problem:

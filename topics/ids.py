@@ -11,6 +11,7 @@ from hashlib import sha1
 from random import Random
 
 NAMESPACE = uuid.UUID("b1f4a3c6-7c0d-5d53-9a52-3f3b5b0a2c11")
+_NAMESPACE = NAMESPACE.bytes
 _random = Random()  # noqa: S311 - seeded by the system, and no id is a secret: a system call for each costs more
 os.register_at_fork(after_in_child=_random.seed)
 
@@ -18,7 +19,7 @@ os.register_at_fork(after_in_child=_random.seed)
 def derived_id(question: str, *parts: str | int) -> str:
     """The id for the answer to `question` about `parts`; equal questions give equal ids in every process."""
     question = "\x1f".join((question, *map(str, parts)))
-    named = bytearray(sha1(NAMESPACE.bytes + question.encode(), usedforsecurity=False).digest()[:16])
+    named = bytearray(sha1(_NAMESPACE + question.encode(), usedforsecurity=False).digest()[:16])
     return _uuid(named, 0x50)  # what uuid.uuid5 does, at a fifth of its cost
 
 

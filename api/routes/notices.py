@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
+import orjson
 from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -166,20 +166,16 @@ async def _send(request: Request) -> Response:
 async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: list[str]) -> Response:
     results: list[dict[str, Any]] = []
     for start in range(0, len(texts), 100):
-        some = texts[start : start + 100]
-        keys = [f"{request_key}/{index}" for index in range(start, start + len(some))]
-        asked = [direct_notices.request(gateway, subject, k, t) for k, t in zip(keys, some, strict=True)]
-        for key, sent in zip(keys, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+        asked = [(f"{request_key}/{index}", text) for index, text in enumerate(texts[start : start + 100], start)]
+        for (key, _), sent in zip(asked, await direct_notices.request_all(gateway, subject, asked), strict=True):
             if isinstance(sent, Problem):
                 results.append(refused(len(results), sent))
                 continue
-            if isinstance(sent, BaseException):
-                raise sent
             position = gateway.live.token(sent.topic, sent.following)
             results.append({"line": len(results) + 1, "ids": sent.ids, "request_key": key, "position": position})
     wrong = sum("error" in r for r in results)
-    answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
-    return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
+    answer = orjson.dumps({"accepted": len(results) - wrong, "refused": wrong, "results": results})
+    return Response(answer, 422 if results and wrong == len(results) else 202, media_type=JSON)
 
 
 async def _resolve(request: Request) -> Response:
