@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,6 +17,30 @@ from tidings.demo.host import host_id
 
 UNREAD = re.compile(r"\bunread\b")
 LATER_MS = 40_000  # for what takes an alert or a mail to come about
+LIVE = Path(__file__).parents[2] / "docs" / "live.md"
+# Runs a client of docs/live.md until it was told something, and again after a break.
+WATCH = """
+async ([code, name, token]) => {
+  const sockets = [];
+  const WebSocket = class extends window.WebSocket { constructor(url) { super(url); sockets.push(this); } };
+  const client = new Function("WebSocket", `${code}; return ${name};`)(WebSocket);
+  const rows = new Map(), frames = [];
+  let more;
+  const changed = (frame) => { frames.push(frame); more?.(); };
+  const until = (holds) => new Promise((done) => { more = () => holds() && done(); more(); });
+  const filter = { key: "cpu", op: "exists" };
+  const given = { filter, token: () => token, rows, changed, ended: (error) => { throw error; } };
+  const stop = client("entities/host", given);
+  await until(() => frames.filter((frame) => frame.event).length >= 2);
+  const held = [...rows.values()][0].cpu;
+  sockets[0]?.close();
+  if (sockets.length) await until(() => frames.some((frame) => frame.ok?.resumed));
+  const so_far = frames.length;
+  await until(() => frames.slice(so_far).some((frame) => frame.event));
+  stop();
+  return { rows: rows.size, held: typeof held, positions: frames.map((f) => f.position ?? f.ok?.position) };
+}
+"""
 
 
 def row(page: Page, title: str) -> Locator:
@@ -199,3 +225,15 @@ def test_an_alert_is_muted_for_an_hour_and_heard_again(screens: Screens) -> None
     expect(other.locator("#inbox .silences li")).to_have_count(1)
     muted.get_by_role("button", name="End the silence about “overuse”").click()
     expect(page.locator("#inbox .silences")).to_be_hidden()
+
+
+def test_the_clients_of_the_live_document_follow_the_machine(screens: Screens) -> None:
+    code = "\n".join(re.findall(r"^```js\n(.*?)^```", LIVE.read_text(), re.DOTALL | re.MULTILINE))
+    page = screens.signed_in()
+    for name in ("follow", "stream"):
+        found: dict[str, Any] = page.evaluate(WATCH, [code, name, screens.running.token])
+        assert found["rows"] == 1, name
+        assert found["held"] in ("number", "object"), name
+        positions = [p for p in found["positions"] if p]
+        assert len(set(positions)) >= 4 - (name == "stream"), name
+    assert not screens.faults
