@@ -193,7 +193,9 @@ class SenderSettings(_Role):
 
 
 class WrapperSettings(_Role):
-    """The wrapper: runs alert programs."""
+    """The wrapper: runs alert programs. `operators`: users that are told when one of them gets nowhere."""
+
+    operators: Names = ()
 
 
 class ClientSettings(_TokenSettings):

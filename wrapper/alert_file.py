@@ -8,25 +8,39 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
 class AlertFileError(ValueError):
     """The file can't be used; the message says which field and why."""
 
 
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _bytes(given: object) -> int:
+    """`512M`, `2G`, or a number of bytes."""
+    if isinstance(given, str) and given[:-1].isdigit() and given[-1:] in _UNITS:
+        return int(given[:-1]) * _UNITS[given[-1]]
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    raise ValueError("a size is a number of bytes, or a text like 512M or 2G")
+
+
 class Limits(BaseModel):
-    """What a program may use; enforced where the system can."""
+    """What a program may use: resident `memory` (bytes, with all that it starts), processor time in all (`cpu_seconds`,
+    0: any), open `files`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    memory: str = "512M"
-    cpu_seconds: int = 0
-    files: int = 256
+    memory: Annotated[int, BeforeValidator(_bytes)] = 512 << 20
+    cpu_seconds: Annotated[int, Field(ge=0)] = 0
+    files: Annotated[int, Field(ge=16)] = 256
 
 
 class Alert(BaseModel):
     """One program. `run` is an argv array, never a shell string; `cwd` is absolute once loaded; `env` are names that
-    are passed on.
+    are passed on; `user`: as whom it runs, if not as the wrapper, which then has to be root.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +49,7 @@ class Alert(BaseModel):
     entities: list[str] = []
     mode: Literal["protocol", "plain"] = "protocol"
     shards: Annotated[int, Field(ge=1)] = 1
+    user: str | None = None
     env: list[str] = []
     cwd: Path = Path()
     on_reject: Literal["park", "stop"] = "park"
@@ -46,8 +61,10 @@ class _File(BaseModel):
     alert: Annotated[list[Alert], Field(min_length=1)]
 
 
-def load(files: list[Path], entity_types: tuple[str, ...]) -> list[Alert]:
-    """All alerts of `files`. AlertFileError for a broken file, a name used twice, or an unknown entity type."""
+def load(files: list[Path], entity_types: tuple[str, ...], most_shards: int) -> list[Alert]:
+    """All alerts of `files`. AlertFileError for a broken file, a name used twice, an unknown entity type, or too many
+    shards.
+    """
     found: dict[str, Alert] = {}
     for file in files:
         for alert in read(file):
@@ -58,12 +75,10 @@ def load(files: list[Path], entity_types: tuple[str, ...]) -> list[Alert]:
                 raise AlertFileError(
                     f"{file}: alert {alert.name!r} watches {missing[0]!r}, but the entity types are: {known}"
                 )
-            if alert.mode == "plain":
+            if alert.shards > most_shards:
                 raise AlertFileError(
-                    f'{file}: alert {alert.name!r}: mode = "plain" is not there yet; use mode = "protocol"'
+                    f"{file}: alert {alert.name!r}: {alert.shards} shards, but topics have {most_shards} partitions"
                 )
-            if alert.shards != 1:
-                raise AlertFileError(f"{file}: alert {alert.name!r}: only shards = 1 can be run for now")
             found[alert.name] = alert
     return list(found.values())
 

@@ -8,6 +8,7 @@ between voids them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -97,7 +98,8 @@ class Chain:
         self.fold = Fold()
         self.run: int | None = None
         self.number = 0
-        self.shards: int | None = None  # of the newest AlertMoved
+        self.shards = 1  # of the newest AlertMoved
+        self.stale = False  # a move has dealt the keys out anew, which only all shards together know: see Chains
         self.upto = 0
         self.accepted = 0
         self.held: list[AlertCommitted] = []
@@ -107,13 +109,14 @@ class Chain:
         self.upto = record.offset + 1
         match record.event:
             case AlertStarted(alert=self.alert, shard=self.shard) as event:
-                if self.shards is not None and event.shards != self.shards:
+                if event.shards != self.shards:
                     return Verdict.REFUSED
                 self.run, self.number, self.held = record.offset, 0, []
                 return Verdict.STARTED
             case AlertMoved(alert=self.alert) as event:
                 self.shards, self.run, self.number, self.held = event.shards, None, 0, []
                 self.fold.positions, self.fold.state = None, None  # a move is a gap: open keys stay, state goes
+                self.stale = True
                 return Verdict.MOVED
             case AlertCommitted(alert=self.alert, shard=self.shard) as event:
                 return self._commit(event)
@@ -136,6 +139,38 @@ class Chain:
         self.held = []
         self.accepted += 1
         return Verdict.ACCEPTED
+
+
+class Chains:
+    """The folds of all shards of one alert, from the beginning of its partition on. After an AlertMoved each open key
+    belongs to the shard that `home` names for it.
+    """
+
+    def __init__(self, alert: str, home: Callable[[Open, int], int]) -> None:
+        self._alert, self._home = alert, home
+        self._of = {0: Chain(alert, 0)}
+
+    def of(self, shard: int) -> Chain:
+        """The chain of one shard. KeyError if there are fewer."""
+        return self._of[shard]
+
+    def apply(self, record: Record) -> None:
+        """The next record of the partition."""
+        for chain in self._of.values():
+            chain.apply(record)
+        if isinstance(record.event, AlertMoved) and record.event.alert == self._alert:
+            self._deal(record.event.shards, record.offset + 1)
+
+    def _deal(self, shards: int, upto: int) -> None:
+        was = [chain.fold for chain in self._of.values()]
+        self._of = {}
+        for shard in range(shards):
+            chain = self._of[shard] = Chain(self._alert, shard)
+            chain.shards, chain.upto = shards, upto
+            chain.fold.now = max(fold.now for fold in was)
+            for fold in was:
+                chain.fold.open |= {k: o for k, o in fold.open.items() if self._home(o, shards) == shard}
+                chain.fold.events |= fold.events  # whoever says one again is known to all
 
 
 def packed(state: str | None) -> bytes:

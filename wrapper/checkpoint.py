@@ -77,7 +77,7 @@ class Checkpoints:
         if len(whole) < first.parts:
             return chain
         plain = json.loads(zlib.decompress(b"".join(p.body for p in whole)))
-        chain.upto, chain.run, chain.number, chain.shards = first.upto, first.run, first.number, plain["shards"]
+        chain.upto, chain.run, chain.number, chain.shards = first.upto, first.run, first.number, plain["shards"] or 1
         chain.fold = _fold(plain)
         return chain
 

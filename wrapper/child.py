@@ -7,10 +7,13 @@ stderr is always drained.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
+import pwd
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,14 +21,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from wrapper.alert_file import Alert
+from wrapper.alert_file import Alert, Limits
 from wrapper.protocol import LineSplitter, TooLong
 
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
 STDERR_LINE = 8 * 1024
 STDERR_LINES_PER_S = 100
 LAST_LINES = 50
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -46,6 +52,8 @@ def check(alert: Alert) -> None:
     )
     if path is None or not os.path.exists(path):  # noqa: PTH110 - pathlib would follow the same call
         raise CannotStart(f"program {program!r} does not exist" + ("" if "/" in program else " on PATH"))
+    if alert.user is not None:
+        _group_of(alert.user)
     if not os.access(path, os.X_OK) or os.path.isdir(path):  # noqa: PTH112
         raise CannotStart(f"program {path} is not executable: chmod +x it, or name its interpreter in `run`")
 
@@ -56,6 +64,9 @@ class Child:
     def __init__(self, alert: Alert) -> None:
         check(alert)
         names = (*ENVIRONMENT, *alert.env)
+        as_user: dict[str, Any] = {}
+        if alert.user is not None:
+            as_user = {"user": alert.user, "group": _group_of(alert.user), "extra_groups": []}
         env = {n: os.environ[n] for n in names if n in os.environ} | {"PYTHONUNBUFFERED": "1"}
         try:
             self.process = subprocess.Popen(
@@ -67,10 +78,11 @@ class Child:
                 env=env,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one C call, looked up before the fork
+                preexec_fn=_bounded(os.getpid(), alert.limits),  # noqa: PLW1509 - a few calls, looked up before the fork
+                **as_user,
             )
-        except OSError as error:
-            raise CannotStart(f"program {alert.run[0]!r}: {error.strerror}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            raise CannotStart(f"program {alert.run[0]!r}: {getattr(error, 'strerror', error)}") from error
         assert self.process.stdin and self.process.stdout and self.process.stderr  # noqa: S101, PT018 - pipes were asked for
         self.stdout = self.process.stdout.fileno()
         self.last_words: deque[str] = deque(maxlen=LAST_LINES)
@@ -82,6 +94,17 @@ class Child:
         ]
         for thread in self._threads:
             thread.start()
+
+    def resident(self) -> int:
+        """Bytes that it and all that it started hold; what has ended meanwhile holds nothing."""
+        total, pids = 0, [self.process.pid]
+        while pids:
+            own = Path(f"/proc/{pids.pop()}")
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += int((own / "statm").read_text().split()[1]) * PAGE_BYTES
+                for thread in (own / "task").iterdir():
+                    pids += [int(pid) for pid in (thread / "children").read_text().split()]
+        return total
 
     def close_stdout(self) -> None:
         """By the thread that reads it."""
@@ -162,8 +185,25 @@ class Child:
         self._log.log(logging.INFO if level is None else level, "%s", text if level is None else text[3:])
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
+def _group_of(user: str) -> int:
+    """The main group of a user. CannotStart if there is none of that name, or only root may be somebody else."""
+    if os.geteuid() != 0:
+        raise CannotStart(f"user {user!r}: only root may start programs as somebody else")
+    try:
+        return pwd.getpwnam(user).pw_gid
+    except KeyError as error:
+        raise CannotStart(f"user {user!r} does not exist") from error
+
+
+def _bounded(parent: int, limits: Limits) -> Callable[[], None]:
+    """It ends with its parent, and keeps to its limits."""
+    most = [(resource.RLIMIT_NOFILE, (limits.files, limits.files))]
+    if limits.cpu_seconds:
+        most.append((resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds)))
+
     def before_exec() -> None:
+        for what, both in most:
+            resource.setrlimit(what, both)
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended in between
             os._exit(1)

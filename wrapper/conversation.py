@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 
+from topics.events import Cause
+from topics.fetch import Spot
 from wrapper import lines
 from wrapper.chain import Fold
 from wrapper.commits import Commits, Sealed
@@ -25,7 +27,7 @@ BATCH_BYTES = 2 * 1024 * 1024
 
 class Conversation:
     """`fold` and `world` are as of the run's start and belong to it from now on; `watched` are the alert's entity
-    types.
+    types; `window`: how many lines may wait for their `done`. `plain`: there are no `hello` and no `done`.
     """
 
     def __init__(
@@ -40,9 +42,12 @@ class Conversation:
         inputs: Inputs,
         gap: bool,
         commits: Commits,
+        window: int = WINDOW,
+        plain: bool = False,
     ) -> None:
         self.fold, self.world, self.inputs, self.commits, self.gap = fold, world, inputs, commits, gap
         self._alert, self._shard, self._shards, self._watched = alert, shard, shards, watched
+        self._window, self.plain = window, plain
         self.ready = False  # its `done` was read
         self.stopping = False
         self.dropped: Counter[str] = Counter()
@@ -60,6 +65,8 @@ class Conversation:
         self.ready_seq = -1
         self._placed = False
         self._opening: Iterator[bytes] = iter(())
+        if plain:  # nobody says hello, and whatever is given counts as done
+            self._hello(Hello(type="hello", v=1))
 
     def hello(self) -> bytes:
         """The first line. Orphans are no news to a program that begins after a gap."""
@@ -78,11 +85,13 @@ class Conversation:
     def lines(self) -> list[bytes]:
         """All lines that may be given now."""
         out: list[bytes] = []
-        while self._outstanding < WINDOW and not self.stopping and self.hello_said:
+        while self._outstanding < self._window and not self.stopping and self.hello_said:
             line = next(self._opening, None) or self._next()
             if line is None:
                 break
             out.append(line)
+            if self.plain:
+                self._done(Done(type="done", seq=self._seq))
         return out
 
     def _next(self) -> bytes | None:
@@ -114,10 +123,15 @@ class Conversation:
             return True
         return change.kind == "config" and change.value is None and change.id not in self.world.configs
 
-    def _give(self, timestamp: int, change: Change | None = None, *, tick: bool = False) -> Line:
+    def _give(
+        self, timestamp: int, change: Change | None = None, *, tick: bool = False, cause: Cause | None = None
+    ) -> Line:
         self._seq += 1
         self._outstanding += 1
-        line = Line(self._seq, self._now(timestamp), change, tick)
+        at = (change.spot, change.offset) if change else None
+        if cause is not None:
+            at = Spot(cause.topic, cause.partition), cause.offset
+        line = Line(self._seq, self._now(timestamp), change, tick, at)
         self.undone.append(line)
         return line
 
@@ -134,11 +148,11 @@ class Conversation:
         if "config" in self._wants:
             for id_, config in list(self.world.configs.items()):
                 count["config"] += 1
-                yield lines.config(self._give(now).seq, now, id_, config, snapshot=True)
+                yield lines.config(self._give(now, cause=config.cause).seq, now, id_, config, snapshot=True)
         if "entity" in self._wants:
             for (kind, id_), entity in list(self.world.entities.items()):
                 count["entity"] += 1
-                yield lines.entity(self._give(now).seq, now, kind, id_, entity, snapshot=True)
+                yield lines.entity(self._give(now, cause=entity.cause).seq, now, kind, id_, entity, snapshot=True)
         if "recipient" in self._wants:
             for id_, recipient in list(self.world.recipients.items()):
                 count["recipient"] += 1
@@ -165,6 +179,8 @@ class Conversation:
                     )
                 else:
                     self._said.append(message)
+                if self.plain:  # a commit of its own
+                    self._done(Done(type="done"))
 
     def _hello(self, message: Hello) -> None:
         if self.hello_said:

@@ -1,8 +1,8 @@
-"""Runs the alerts of the given files: one process, and for each alert a NotifyWatcher (Kafka to stdin) and an
-AlertWatcher (stdout).
+"""Runs the alerts of the given files: one process, and for each alert that falls to it a NotifyWatcher (Kafka to stdin)
+and an AlertWatcher (stdout).
 
-The main thread starts all children (they die with the thread that started them) and waits for the end. Exit codes: 0
-stopped as asked, 3 please start me again.
+The main thread starts all children (they die with the thread that started them), sees when the files change, and waits
+for the end. Exit codes: 0 stopped as asked, 3 please start me again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from kafka.errors import KafkaError
@@ -19,16 +20,19 @@ from kafka.errors import KafkaError
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 from topics.ids import new_id
-from wrapper.alert_file import Alert, load
+from wrapper.alert_file import Alert
 from wrapper.child import CannotStart, Child
 from wrapper.clock import Clock
+from wrapper.crew import Crew
+from wrapper.files import Files
 from wrapper.notify_watcher import NotifyWatcher
 from wrapper.outbound import Outbound
 from wrapper.reader import Stopped, quiet_farewells
-from wrapper.setting import Numbers, Setting, Timing
+from wrapper.setting import Numbers, Setting, Timing, shown_as
 
 STOPPED, RESTART_ME = 0, 3
 CONNECT_AGAIN_S = 1.0
+LOOK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +70,16 @@ class _Nursery:
         """`work` returns."""
         self._orders.put(None)
 
-    def work(self) -> None:
-        """Until `close`."""
-        while (order := self._orders.get()) is not None:
+    def work(self, now_and_then: Callable[[], None]) -> None:
+        """Until `close`; `now_and_then` is called about once a second."""
+        while True:
+            try:
+                order = self._orders.get(timeout=LOOK_S)
+            except queue.Empty:
+                now_and_then()
+                continue
+            if order is None:
+                break
             try:
                 order.child = Child(order.alert)
             except CannotStart as error:
@@ -86,50 +97,105 @@ def run(
     ready: Callable[[], None] | None = None,
     numbers: dict[str, Numbers] | None = None,
     timing: Timing | None = None,
+    operators: tuple[str, ...] = (),
 ) -> int:
-    """Until `stop`. `ready` is called once every alert is ready or has failed for the first time; `numbers` is filled
-    with what to show of each alert. AlertFileError before anything is started.
+    """Until `stop`. `ready` is called once every alert is ready, has failed for the first time, or runs elsewhere;
+    `numbers` is filled with what to show of each; `operators` are the users told when one gets nowhere. AlertFileError
+    before anything is started.
     """
-    alerts = load(files, catalogue.entity_types)
+    files_now = Files(files, catalogue)
     quiet_farewells()
     outbound = _connect(cluster, catalogue, stop)
     if outbound is None:
         return STOPPED
-    ending, bugs, nursery = threading.Event(), threading.Event(), _Nursery()
-    open_ = {a.name for a in alerts}
-    lock = threading.Lock()
-
-    def settled(name: str) -> None:
-        with lock:
-            if name not in open_:
-                return
-            open_.discard(name)
-            if not open_ and ready is not None:
-                ready()
+    bugs, nursery = threading.Event(), _Nursery()
+    shown = {} if numbers is None else numbers
+    first = _First({shown_as(a, i) for a in files_now.alerts.values() for i in range(a.shards)}, ready)
+    instance = f"{outbound.name}/{new_id()[:8]}"
 
     def bug() -> None:
         bugs.set()
         nursery.close()
 
-    instance = f"{outbound.name}/{new_id()[:8]}"
-    shown = {} if numbers is None else numbers
-    watchers = []
-    for alert in alerts:
-        shown[alert.name] = Numbers()
+    def watch(alert: Alert, shard: int, ending: threading.Event) -> NotifyWatcher:
+        name = shown_as(alert, shard)
         setting = Setting(
-            alert, cluster, catalogue, outbound, Clock(), instance, ending, timing or Timing(), shown[alert.name]
+            alert=alert,
+            cluster=cluster,
+            catalogue=catalogue,
+            outbound=outbound,
+            clock=Clock(),
+            instance=instance,
+            ending=ending,
+            timing=timing or Timing(),
+            numbers=shown.setdefault(name, Numbers()),
+            shard=shard,
+            operators=operators,
         )
-        watchers.append(NotifyWatcher(setting, spawn=nursery.spawn, settled=_bound(settled, alert.name), bug=bug))
+        return NotifyWatcher(setting, spawn=nursery.spawn, settled=partial(first.settled, name), bug=bug)
+
+    def idle(alert: Alert, shard: int) -> None:
+        name = shown_as(alert, shard)
+        shown.setdefault(name, Numbers()).state = "standby"
+        first.settled(name)
+
+    def begin(alert: Alert) -> Crew:
+        return Crew(alert, cluster, catalogue, watch=partial(watch, alert), idle=partial(idle, alert))
+
+    crews = _Crews(begin, files_now)
+    crews.look()
     threading.Thread(target=_close_on, args=(stop, nursery), name="stop", daemon=True).start()
-    for watcher in watchers:
-        watcher.start()
-    nursery.work()
-    ending.set()
-    for watcher in watchers:
-        watcher.join()
+    nursery.work(crews.look)
+    crews.end()
     outbound.close()
-    log.info("stopped alerts=%d", len(alerts))
+    log.info("stopped alerts=%d", len(files_now.alerts))
     return RESTART_ME if bugs.is_set() else STOPPED
+
+
+class _First:
+    """Calls `ready` once all of `names` have been settled."""
+
+    def __init__(self, names: set[str], ready: Callable[[], None] | None) -> None:
+        self._left, self._ready, self._lock = names, ready, threading.Lock()
+
+    def settled(self, name: str) -> None:
+        """From any thread, however often."""
+        with self._lock:
+            if name in self._left:
+                self._left.discard(name)
+                if not self._left and self._ready is not None:
+                    self._ready()
+
+
+class _Crews:
+    """One crew for each alert of the files as they are now; for the main thread."""
+
+    def __init__(self, begin: Callable[[Alert], Crew], files: Files) -> None:
+        self._begin, self._files = begin, files
+        self._crews: dict[str, Crew] = {}
+        self._prints: dict[str, object] = {}
+
+    def look(self) -> None:
+        """End what is gone or was changed; begin what is new, or was changed and has ended."""
+        self._files.look()
+        wanted = self._files.prints
+        for name, crew in list(self._crews.items()):
+            if wanted.get(name) != self._prints[name]:
+                crew.end()
+                if crew.ended:
+                    del self._crews[name]
+        for name, alert in self._files.alerts.items():
+            if name not in self._crews:
+                self._prints[name] = wanted[name]
+                self._crews[name] = self._begin(alert)
+                self._crews[name].start()
+
+    def end(self) -> None:
+        """All of them, together."""
+        for crew in self._crews.values():
+            crew.end()
+        for crew in self._crews.values():
+            crew.join_all()
 
 
 def _connect(cluster: Cluster, catalogue: Catalogue, stop: threading.Event) -> Outbound | None:
@@ -159,7 +225,3 @@ def _connect(cluster: Cluster, catalogue: Catalogue, stop: threading.Event) -> O
 def _close_on(stop: threading.Event, nursery: _Nursery) -> None:
     stop.wait()
     nursery.close()
-
-
-def _bound(call: Callable[[str], None], name: str) -> Callable[[], None]:
-    return lambda: call(name)

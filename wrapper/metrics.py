@@ -38,6 +38,11 @@ class AlertMetrics:
             for alert, found in now.items():
                 gauge.add_metric([alert], getattr(found, name))
             yield gauge
+        ends = CounterMetricFamily("tidings_alert_ends", "Ends of the program, by cause", labels=["alert", "cause"])
+        for alert, found in now.items():
+            for cause, count in dict(found.ends).items():
+                ends.add_metric([alert, cause], count)
+        yield ends
         state = GaugeMetricFamily(
             "tidings_alert_state", "1 for the state that the alert is in", labels=["alert", "state"]
         )

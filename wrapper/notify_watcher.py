@@ -6,7 +6,6 @@ that never gets anywhere is reported as failed and tried every 10 minutes.
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
@@ -15,15 +14,17 @@ from collections.abc import Callable
 
 from kafka.errors import KafkaError
 
-from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS
-from topics.events import AlertConfigured, AlertReported, Record
+from topics.catalogue import ALERT_CONFIGS
+from topics.events import AlertConfigured, Record
 from wrapper.alert_file import Alert
 from wrapper.chain import Chain
 from wrapper.child import CannotStart, Child, check
 from wrapper.opening import WrongShards, newest_chain, open_run
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.run import Over, Run
-from wrapper.setting import Setting
+from wrapper.setting import Place, Setting
+
+POISON_AT = 3
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,16 @@ class NotifyWatcher(threading.Thread):
     def __init__(
         self, setting: Setting, *, spawn: Callable[[Alert], Child], settled: Callable[[], None], bug: Callable[[], None]
     ) -> None:
-        super().__init__(name=f"notify.{setting.alert.name}", daemon=True)
+        super().__init__(name=f"notify.{setting.name}", daemon=True)
+        self.shard = setting.shard
         self._setting, self._spawn, self._settled, self._bug = setting, spawn, settled, bug
         self._chain: Chain | None = None  # what was read back is kept from run to run
         self._delay = setting.timing.restart
         self._crashes: list[float] = []
         self._last = ("", "")
+        self._fresh = True  # the file is news: its number of shards counts
+        self._told: bool | None = None  # whether the operators think it gets nowhere; null: who knows
+        self._stumbles: dict[Place, list[float]] = {}  # the inputs at which it ended, and when
 
     def run(self) -> None:
         """Run after run, until the end."""
@@ -76,21 +81,31 @@ class NotifyWatcher(threading.Thread):
         setting = self._setting
         if self._chain is None:
             self._chain = newest_chain(reader, setting)
-        opened = open_run(reader, setting, self._chain)
+        opened = open_run(reader, setting, self._chain, may_move=self._fresh)
+        self._chain, self._fresh = opened.chain, False
         child = self._spawn(setting.alert)
         pid, name = child.process.pid, setting.alert.name
         log.info("started alert=%s run=%d gap=%s pid=%d", name, opened.run, opened.gap, pid)
         setting.report("started", instance=setting.instance, run=str(opened.run), pid=str(pid))
         setting.numbers.state = "running"
-        return Run(setting, reader, self._chain, opened, child=child, settled=self._settled).until_over()
+        careful = bool(self._stumbles)
+        run = Run(setting, reader, self._chain, opened, child=child, settled=self._on_ready, careful=careful)
+        return run.until_over()
+
+    def _on_ready(self) -> None:
+        """The program has got somewhere."""
+        self._settled()
+        self._operators_know(None)
 
     # -------------------------------------------------------------- what comes next
     def _over(self, over: Over, reader: Reader) -> None:
         setting = self._setting
+        setting.numbers.ends[over.cause] += 1
         if over.progress:
             self._delay = setting.timing.restart
             self._crashes.clear()
         if over.kind == "crashed":
+            self._stumble(over)
             self._again(over.reason, kind="restarted", last_words=over.last_words)
             return
         setting.report("stopped", instance=setting.instance, text=over.reason)
@@ -100,22 +115,34 @@ class NotifyWatcher(threading.Thread):
         self._settled()
         log.warning("%s alert=%s reason=%r", over.kind, setting.alert.name, over.reason)
         if over.kind == "standby":
-            self._await_stop(reader, over.instance)
+            setting.ending.wait(setting.timing.standby)  # by then the group has said whose it is
         elif over.kind == "waiting":
             self._await_config(reader)
         else:
             setting.ending.wait()
 
-    def _await_stop(self, reader: Reader, instance: str) -> None:
-        """Until the instance that took the alert over says that it stopped."""
-        reader.follow(reader.ends(reader.spots([ALERT_REPORTS])))
-        name = self._setting.alert.name
-        while not self._setting.ending.is_set():
-            for record in reader.poll(FETCH_WAIT_MS):
-                match record.event if isinstance(record, Record) else None:
-                    case AlertReported(alert=alert, kind="stopped", body=body) if alert == name:
-                        if json.loads(body).get("instance") == instance:
-                            return
+    def _stumble(self, over: Over) -> None:
+        """An input at which the program ends for the third time is put aside, and the program goes on. After the first
+        time lines are given one by one, so that the next ones tell which it is.
+        """
+        setting, now = self._setting, time.monotonic()
+        recent = {
+            at: [t for t in times if now - t < setting.timing.failed_within] for at, times in self._stumbles.items()
+        }
+        self._stumbles = {at: times for at, times in recent.items() if times}
+        if over.at is None:
+            return
+        self._stumbles.setdefault(over.at, []).append(now)
+        if len(self._stumbles[over.at]) < POISON_AT:
+            return
+        spot, offset = over.at
+        del self._stumbles[over.at]
+        setting.skipped.add(over.at)
+        at = f"{spot.topic}:{spot.partition}:{offset}"
+        log.error("input is put aside: the program ends at it at=%s alert=%s reason=%r", at, setting.name, over.reason)
+        about = {"topic": spot.topic, "partition": str(spot.partition), "offset": str(offset)}
+        setting.outbound.dead_letter(None, b"", **about, reason="poison", detail=over.reason, alert=setting.alert.name)
+        setting.report("poison", text=over.reason, stderr=over.last_words, **about)
 
     def _await_config(self, reader: Reader) -> None:
         """Until a config changes that is, or may have been, this alert's; from where the run has read to."""
@@ -142,5 +169,15 @@ class NotifyWatcher(threading.Thread):
             name = setting.alert.name
             log.error("%s alert=%s reason=%r next_try_s=%.1f stderr=%r", kind, name, reason, delay, last_words)
             setting.report(kind, text=reason, stderr=last_words)
+        if kind == "failed":
+            self._operators_know(reason)
         self._last = kind, reason
         setting.ending.wait(delay)
+
+    def _operators_know(self, trouble: str | None) -> None:
+        """A notice, once, when the alert gets nowhere, and its end when it does."""
+        if bool(trouble) == self._told:
+            return
+        self._told = bool(trouble)
+        if self._setting.operators:
+            self._setting.outbound.operators(self._setting.operators, self._setting.name, trouble)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from topics.catalogue import ALERT_CHECKPOINTS, ALERT_CONFIGS, NOTICE_REQUESTS, RECIPIENTS, entity_topic
 from topics.codec import encode
-from topics.events import AlertStarted, Record
+from topics.events import AlertMoved, AlertStarted, Record
 from topics.fetch import Broken, Spot
 from topics.ids import new_id
-from wrapper.alert_file import Alert
-from wrapper.chain import Chain, Fold, Verdict
+from topics.partition import partition_of
+from wrapper.chain import Chain, Chains, Fold, Open, Verdict
 from wrapper.checkpoint import Checkpoints
 from wrapper.inputs import Inputs
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
-from wrapper.setting import SHARD, Setting
+from wrapper.setting import Place, Setting
 from wrapper.world import Change, Unreadable, World, change_in, nothing
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Opened:
     """A run at its beginning; `follow` is where reading goes on."""
 
     run: int
+    chain: Chain
     fold: Fold
     world: World
     inputs: Inputs
@@ -45,7 +46,7 @@ class Opened:
 
 def newest_chain(reader: Reader, setting: Setting) -> Chain:
     """The chain as of the newest whole checkpoint, or its beginning."""
-    found = Checkpoints(setting.alert.name, SHARD)
+    found = Checkpoints(setting.alert.name, setting.shard)
     for record in reader.whole(ALERT_CHECKPOINTS):
         if isinstance(record, Record):
             found.take(record)
@@ -55,22 +56,38 @@ def newest_chain(reader: Reader, setting: Setting) -> Chain:
     return chain
 
 
-def open_run(reader: Reader, setting: Setting, chain: Chain) -> Opened:
-    """Write AlertStarted and prepare everything the program is told first. Stopped, WrongShards, KafkaError."""
+def open_run(reader: Reader, setting: Setting, chain: Chain, *, may_move: bool = False) -> Opened:
+    """Write AlertStarted and prepare everything the program is told first. `may_move`: if the log says another number
+    of shards than the file, the file counts. Stopped, WrongShards, KafkaError.
+    """
     alert, clock = setting.alert, setting.clock
-    run = _start(reader, setting, chain)
+    try:
+        run = _start(reader, setting, chain)
+    except WrongShards:
+        if not may_move or setting.shard != 0:
+            raise
+        _move(setting, chain)
+        run = _start(reader, setting, chain)
+    if chain.stale:
+        chain = _dealt(reader, setting, chain.upto)
     fold = chain.fold.copy()
-    spots = reader.spots([ALERT_CONFIGS, RECIPIENTS, *(entity_topic(t) for t in alert.entities)])
-    world = fold_world(reader, alert, spots, fold.positions or {})
-    gap = _gap(reader, setting, spots, fold.positions)
+    spots = _inputs(reader, setting)
+    gap = alert.mode == "plain" or _gap(reader, setting, spots, fold.positions)
     if gap:
         fold.now = max(fold.now, clock.now())
         fold.positions = reader.ends(spots)
-        world = fold_world(reader, alert, spots, fold.positions)
+    world = fold_world(reader, setting, spots, fold.positions or {})
     positions = {s: (fold.positions or {}).get(s, 0) for s in spots}
     fold.positions = dict(positions)
     inputs = Inputs(positions, fold.now)
-    return Opened(run, fold, world, inputs, gap, {**positions, setting.own: chain.upto})
+    return Opened(run, chain, fold, world, inputs, gap, {**positions, setting.own: chain.upto})
+
+
+def _inputs(reader: Reader, setting: Setting) -> list[Spot]:
+    """All configs and recipients, and of each entity topic the partitions of this shard."""
+    shard, shards = setting.shard, setting.alert.shards
+    entities = reader.spots(entity_topic(t) for t in setting.alert.entities)
+    return reader.spots([ALERT_CONFIGS, RECIPIENTS]) + [s for s in entities if s.partition % shards == shard]
 
 
 def meaning(record: Record | Broken, alert: str) -> tuple[Change, str]:
@@ -84,13 +101,52 @@ def meaning(record: Record | Broken, alert: str) -> tuple[Change, str]:
         return nothing(at), str(error)
 
 
-def fold_world(reader: Reader, alert: Alert, spots: list[Spot], upto: dict[Spot, int]) -> World:
-    """What exists at these positions."""
+def fold_world(reader: Reader, setting: Setting, spots: list[Spot], upto: dict[Spot, int]) -> World:
+    """What exists at these positions, without what is skipped."""
     world = World()
     starts, ends = reader.starts(spots), reader.ends(spots)
     for record in reader.range({s: (starts[s], min(upto.get(s, 0), ends[s])) for s in spots}):
-        world.put(meaning(record, alert.name)[0])
+        if place_of(record) not in setting.skipped:
+            world.put(meaning(record, setting.alert.name)[0])
     return world
+
+
+def place_of(record: Record | Broken) -> Place:
+    """Where it stands."""
+    return Spot(record.topic, record.partition), record.offset
+
+
+def _move(setting: Setting, chain: Chain) -> None:
+    """The alert has as many shards as its file says; all runs end."""
+    alert, outbound = setting.alert, setting.outbound
+    log.warning("moved alert=%s from_shards=%d to_shards=%d", alert.name, chain.shards, alert.shards)
+    event = AlertMoved(
+        event_id=new_id(),
+        producer=outbound.name,
+        occurred_at=time.time_ns() // 1000,
+        alert=alert.name,
+        shards=alert.shards,
+    )
+    if not outbound.place(NOTICE_REQUESTS, alert.name, encode(event), give_up=setting.ending.is_set):
+        raise Stopped
+
+
+def _dealt(reader: Reader, setting: Setting, upto: int) -> Chain:
+    """This shard's chain up to an offset, from the beginning and with all others: after a move."""
+    topics = setting.catalogue.topics()
+
+    def home(key: Open, shards: int) -> int:
+        if key.entity_type not in setting.alert.entities or key.entity_id is None:
+            return 0
+        return partition_of(key.entity_id, topics[entity_topic(key.entity_type)].partitions) % shards
+
+    chains = Chains(setting.alert.name, home)
+    for record in reader.range({setting.own: (reader.starts([setting.own])[setting.own], upto)}):
+        if isinstance(record, Record):
+            chains.apply(record)
+    found = chains.of(setting.shard)
+    found.upto = upto
+    return found
 
 
 def _start(reader: Reader, setting: Setting, chain: Chain) -> int:
@@ -101,7 +157,7 @@ def _start(reader: Reader, setting: Setting, chain: Chain) -> int:
         producer=setting.outbound.name,
         occurred_at=time.time_ns() // 1000,
         alert=alert.name,
-        shard=SHARD,
+        shard=setting.shard,
         shards=alert.shards,
         instance=setting.instance,
     )

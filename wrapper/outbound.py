@@ -21,11 +21,14 @@ from kafka.partitioner import DefaultPartitioner
 from topics.catalogue import ALERT_REPORTS, DEAD_LETTERS, NOTICE_REQUESTS, SCHEMAS, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
 from topics.codec import encode
-from topics.events import AlertReported, Event
+from topics.events import AlertReported, Event, Lane, NoticeRequested, NoticeResolved
 from topics.ids import new_id
 from topics.json_text import dumps
 from topics.provision import schema_record
 from topics.schemas import newest_schemas
+
+SUBJECT = "tidings-wrapper"  # who sends the notices to the operators
+OPERATORS_MS = 300_000  # unread for so long, it goes out as e-mail
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +110,29 @@ class Outbound:
             body=dumps({k: v.encode("utf-8", "replace").decode() for k, v in told.items()}).encode(),
         )
         self.put(ALERT_REPORTS, f"{alert}/{shard}", event)
+
+    def operators(self, users: tuple[str, ...], alert: str, trouble: str | None) -> None:
+        """A notice to those who run this: the alert gets nowhere; null: it does again."""
+        key = f"alert {alert} gets nowhere"
+        about: dict[str, Any] = {"event_id": new_id(), "producer": self.name, "occurred_at": time.time_ns() // 1000}
+        if trouble is None:
+            event: Event = NoticeResolved(**about, subject=SUBJECT, key=key)
+        else:
+            text = "It is tried again every ten minutes. " + trouble
+            event = NoticeRequested(
+                **about,
+                subject=SUBJECT,
+                key=key,
+                request_key=about["event_id"],
+                users=users,
+                lanes=tuple(Lane("email", "email", "recipient", user, OPERATORS_MS) for user in users),
+                forward="",
+                severity="error",
+                entity_type=None,
+                entity_id=None,
+                body=dumps({"title": f"Alert program {alert} fails"[:300], "text": text[:16_000]}).encode(),
+            )
+        self._put(NOTICE_REQUESTS, f"{SUBJECT}/{key}".encode(), encode(event), [])
 
     def dead_letter(self, key: bytes | None, data: bytes, **headers: str) -> None:
         """Bytes that could not be taken, and why."""

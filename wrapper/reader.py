@@ -84,6 +84,7 @@ class Reader:
         self._consumer = self._live if live else self._asker
         self._spots = {self._name(s): s for s in positions}
         self._consumer.assign(list(self._spots))
+        self._consumer.resume(*self._spots)  # a pause outlives an assignment to the same partition
         for name, spot in self._spots.items():
             self._consumer.seek(name, positions[spot])
 

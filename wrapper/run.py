@@ -22,12 +22,12 @@ from wrapper.chain import Chain, Verdict
 from wrapper.checkpoint import parts
 from wrapper.child import Child
 from wrapper.commits import Commits
-from wrapper.conversation import Conversation
-from wrapper.opening import Opened, meaning
+from wrapper.conversation import WINDOW, Conversation
+from wrapper.opening import Opened, meaning, place_of
 from wrapper.reader import FETCH_WAIT_MS, Reader
 from wrapper.session import Session
-from wrapper.setting import SHARD, Setting
-from wrapper.world import Change
+from wrapper.setting import Place, Setting
+from wrapper.world import Change, nothing
 
 CHECKPOINT_RECORDS = 1000
 CHECKPOINT_S = 60.0
@@ -36,6 +36,7 @@ SOON_MS = 20.0  # at the beginning and the end of a run, where something else th
 FLUSH_S = 10.0
 EXIT_S = 1.0  # from the end of its stdout to its own
 WAIT_FOR_CONFIG = 78
+WEIGH_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,14 @@ class Over(Exception):
         self.instance = instance
         self.progress = False
         self.last_words = ""
+        self.cause = kind  # in a word, for the numbers
+        self.at: Place | None = None  # the input that waited for its `done`
 
 
 class Run:
-    """`settled` is called, again and again, once the program has done `ready`."""
+    """`settled` is called, again and again, once the program has done `ready`. `careful`: lines are given one by one,
+    so that it is known at which of them the program ends.
+    """
 
     def __init__(
         self,
@@ -65,11 +70,13 @@ class Run:
         *,
         child: Child,
         settled: Callable[[], None],
+        careful: bool = False,
     ) -> None:
         self._setting, self._reader, self._chain, self._child, self._settled = setting, reader, chain, child, settled
         self._name = setting.alert.name
         self._inputs = [s for s in opened.follow if s != setting.own]
-        self._session = Session(setting, _conversation(setting, opened), child)
+        self._session = Session(setting, _conversation(setting, opened, careful=careful), child)
+        self._weighed = 0.0
         self._watcher = AlertWatcher(self._name, child, self._session)
         self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
         self._warned = False
@@ -150,19 +157,28 @@ class Run:
             child.terminate(signal.SIGKILL)  # somebody it started may still hold its stdout
         now = time.monotonic()
         if not session.greeted and now - session.started > timing.handshake:
-            raise Over("crashed", f"no hello within {timing.handshake:g} s: does it flush stdout?")
+            raise self._crashed("no hello", f"no hello within {timing.handshake:g} s: does it flush stdout?")
+        if now - self._weighed >= WEIGH_S:
+            self._weighed, most = now, self._setting.alert.limits.memory
+            if (used := child.resident()) > most:
+                raise self._crashed("memory", f"it uses {used >> 20} MiB, its limit is {most >> 20} MiB")
         age = self._setting.numbers.oldest_undone_s = session.oldest_undone_s()
         if age > timing.stuck or (age > timing.silent and now - session.last_line > timing.silent):
-            raise Over("crashed", f"no done for {age:.0f} s")
+            raise self._crashed("no done", f"no done for {age:.0f} s")
         if age > timing.warn and not self._warned:
             log.warning("no done for %d s alert=%s", age, self._name)
         self._warned = age > timing.warn
         if session.rejects_too_much():
-            raise Over("crashed", "more than 100 rejected lines within a minute")
+            raise self._crashed("rejects", "more than 100 rejected lines within a minute")
         if self._setting.alert.on_reject == "stop" and self._setting.numbers.rejected:
             raise Over("refused", "a line was rejected, and on_reject is stop")
         if session.ready:
             self._settled()
+
+    def _crashed(self, cause: str, reason: str) -> Over:
+        over = Over("crashed", reason)
+        over.cause = cause
+        return over
 
     # -------------------------------------------------------------- its end
     def _end(self, over: Over) -> Over:
@@ -180,13 +196,14 @@ class Run:
                     self._read_until(session.ended.is_set, timing.terminate)
             child.close()
             self._watcher.join(timeout=FLUSH_S)
+            over.at = session.oldest_at()
             if over.kind != "standby":
                 session.commit_now()
                 self._read_until(lambda: session.settled, FLUSH_S)
         except Over as fenced:
             over = fenced if over.kind != "stopped" else over
         if not over.reason:
-            over.reason = _exit_text(code)
+            over.cause, over.reason = _exit_text(code)
             over.kind = "waiting" if code == WAIT_FOR_CONFIG else over.kind
         over.progress = session.progress
         over.last_words = " | ".join(list(child.last_words)[-5:])
@@ -200,9 +217,12 @@ class Run:
 
     # -------------------------------------------------------------- records
     def _change(self, record: Record | Broken) -> Change:
+        at = f"{record.topic}:{record.partition}:{record.offset}"
+        if place_of(record) in self._setting.skipped:
+            log.warning("record is skipped at=%s alert=%s", at, self._name)
+            return nothing((record.topic, record.partition, record.offset, record.timestamp))
         change, unreadable = meaning(record, self._name)
         if unreadable:
-            at = f"{record.topic}:{record.partition}:{record.offset}"
             log.warning("record can't be read at=%s alert=%s reason=%r", at, self._name, unreadable)
             key, value = (record.key, record.value) if isinstance(record, Broken) else (record.key.encode(), b"")
             self._setting.outbound.dead_letter(
@@ -228,10 +248,10 @@ class Run:
             self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
 
 
-def _conversation(setting: Setting, opened: Opened) -> Conversation:
+def _conversation(setting: Setting, opened: Opened, *, careful: bool) -> Conversation:
     commits = Commits(
         alert=setting.alert.name,
-        shard=SHARD,
+        shard=setting.shard,
         run=opened.run,
         producer=setting.outbound.name,
         base=opened.fold,
@@ -239,7 +259,7 @@ def _conversation(setting: Setting, opened: Opened) -> Conversation:
     )
     return Conversation(
         alert=setting.alert.name,
-        shard=SHARD,
+        shard=setting.shard,
         shards=setting.alert.shards,
         watched=frozenset(setting.alert.entities),
         fold=opened.fold,
@@ -247,12 +267,15 @@ def _conversation(setting: Setting, opened: Opened) -> Conversation:
         inputs=opened.inputs,
         gap=opened.gap,
         commits=commits,
+        window=1 if careful else WINDOW,
+        plain=setting.alert.mode == "plain",
     )
 
 
-def _exit_text(code: int | None) -> str:
+def _exit_text(code: int | None) -> tuple[str, str]:
+    """In a word, and for people."""
     if code is None:
-        return "it closed its stdout"
+        return "closed stdout", "it closed its stdout"
     if code < 0:
-        return f"killed by signal {-code}"
-    return f"exit code {code} before the end of its input"
+        return f"signal {-code}", f"killed by signal {-code}"
+    return f"exit {code}", f"exit code {code} before the end of its input"

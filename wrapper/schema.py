@@ -1,7 +1,8 @@
 """The JSON Schema of every line that goes between the wrapper and a program, made from the models.
 
 `python -m wrapper.schema` prints what docs/alert-protocol.schema.json holds. What programs say is checked by these very
-models (`wrapper/protocol.py`); what they hear is built from raw texts (`wrapper/lines.py`), and tests hold it against them.
+models (`wrapper/protocol.py`); what they hear is built from raw texts (`wrapper/lines.py`);
+tests hold it against them.
 """
 
 from __future__ import annotations

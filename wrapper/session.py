@@ -19,7 +19,7 @@ from topics.fetch import Spot
 from wrapper.child import Child
 from wrapper.conversation import Conversation
 from wrapper.protocol import EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
-from wrapper.setting import SHARD, Setting
+from wrapper.setting import Place, Setting
 from wrapper.world import Change
 
 REJECTS_PER_MINUTE = 100
@@ -45,7 +45,8 @@ class Session:
         self.last_line = time.monotonic()
         self.progress = False  # a line after `ready` was acknowledged
         self.ended = threading.Event()  # stdout is at its end
-        child.write([conversation.hello()])
+        if not conversation.plain:
+            child.write([conversation.hello()])
 
     # -------------------------------------------------------------- news
     def heard(self, lines: Iterable[bytes | TooLong]) -> None:
@@ -151,6 +152,11 @@ class Session:
         with self._lock:
             return time.monotonic() - self._head_since if self._talk.undone else 0.0
 
+    def oldest_at(self) -> Place | None:
+        """Where the input stands that waits longest for its `done`; null if it is none, or nothing waits."""
+        with self._lock:
+            return self._talk.undone[0].at if self._talk.undone else None
+
     def rejects_too_much(self) -> bool:
         """More than 100 rejected lines within a minute."""
         return len(self._rejects) > REJECTS_PER_MINUTE
@@ -188,7 +194,7 @@ class Session:
             self._name.encode(),
             excerpt.encode(),
             alert=self._name,
-            shard=str(SHARD),
+            shard=str(self._setting.shard),
             seq=str(self._head),
             reason=it.reason,
             detail=it.detail,

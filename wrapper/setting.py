@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from topics.catalogue import NOTICE_REQUESTS, Catalogue
 from topics.cluster import Cluster
@@ -12,7 +13,7 @@ from wrapper.alert_file import Alert
 from wrapper.clock import Clock
 from wrapper.outbound import Outbound
 
-SHARD = 0  # the file allows one shard only for now
+Place = tuple[Spot, int]  # where a record stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Timing:
     stuck: float = 600
     stop: float = 10
     terminate: float = 5
+    standby: float = 10
     restart: float = 1
     restart_most: float = 60
     failed_every: float = 600
@@ -45,11 +47,14 @@ class Numbers:
     restarts: int = 0
     open: int = 0
     oldest_undone_s: float = 0.0
+    ends: Counter[str] = field(default_factory=Counter)  # of the program, by cause
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`instance` names this process among all wrappers; `ending` is set when it has to end."""
+    """`instance` names this process among all wrappers; `ending` is set when it has to end. `skipped` are inputs at
+    which the program always ends; `operators` are told when it gets nowhere.
+    """
 
     alert: Alert
     cluster: Cluster
@@ -60,6 +65,9 @@ class Setting:
     ending: threading.Event
     timing: Timing
     numbers: Numbers
+    shard: int = 0
+    operators: tuple[str, ...] = ()
+    skipped: set[Place] = field(default_factory=set)
 
     @property
     def own(self) -> Spot:
@@ -68,4 +76,14 @@ class Setting:
 
     def report(self, kind: str, *, config_id: str | None = None, **told: str) -> None:
         """Tell people how the alert is."""
-        self.outbound.report(self.alert.name, SHARD, kind, config_id=config_id, **told)
+        self.outbound.report(self.alert.name, self.shard, kind, config_id=config_id, **told)
+
+    @property
+    def name(self) -> str:
+        """The alert, and which of its shards if it has several."""
+        return shown_as(self.alert, self.shard)
+
+
+def shown_as(alert: Alert, shard: int) -> str:
+    """How people are told of a shard: the alert's name, with `/1` to `/N` if there are several."""
+    return alert.name if alert.shards == 1 else f"{alert.name}/{shard + 1}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from topics.events import Cause, Effect, Lane
+from topics.fetch import Spot
 from topics.json_text import dumps, joined
 from wrapper.chain import Fold
 from wrapper.protocol import OPEN_KEYS, Notice, Resolve
@@ -23,13 +24,14 @@ ENTITY_BYTES = 16 * 1024
 @dataclass(frozen=True, slots=True)
 class Line:
     """What one stdin line stood for: a change, a tick, or a part of the opening. `seq` 0: the positions move, but
-    nobody was told.
+    nobody was told. `at`: where the record stands that it tells of.
     """
 
     seq: int
     now: int
     change: Change | None = None
     tick: bool = False
+    at: tuple[Spot, int] | None = None
 
     @property
     def is_input(self) -> bool:

@@ -176,8 +176,8 @@ class World:
         return view
 
     # ---------------------------------------------------------- wrappers
-    def wrapper(self, file: Path, timing: Timing = FAST) -> RunningWrapper:
-        wrapper = RunningWrapper(self, file, timing)
+    def wrapper(self, file: Path, timing: Timing = FAST, operators: tuple[str, ...] = ()) -> RunningWrapper:
+        wrapper = RunningWrapper(self, file, timing, operators)
         self._closing.append(wrapper.stop)
         return wrapper
 
@@ -204,18 +204,25 @@ class World:
 class RunningWrapper:
     """`wrapper.main.run` in a thread."""
 
-    def __init__(self, world: World, file: Path, timing: Timing) -> None:
+    def __init__(self, world: World, file: Path, timing: Timing, operators: tuple[str, ...]) -> None:
         self._stop, self.ready = threading.Event(), threading.Event()
         self.numbers: dict[str, Numbers] = {}
         self.code: int | None = None
-        self._arguments = world.cluster, world.catalogue, [file], timing
+        self._arguments = world.cluster, world.catalogue, [file], timing, operators
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        cluster, catalogue, files, timing = self._arguments
+        cluster, catalogue, files, timing, operators = self._arguments
         self.code = run(
-            cluster, catalogue, files, stop=self._stop, ready=self.ready.set, numbers=self.numbers, timing=timing
+            cluster,
+            catalogue,
+            files,
+            stop=self._stop,
+            ready=self.ready.set,
+            numbers=self.numbers,
+            timing=timing,
+            operators=operators,
         )
 
     def stop(self) -> int | None:

@@ -28,7 +28,14 @@ def main(settings: WrapperSettings, files: Sequence[Path]) -> int:
 
     def work(stop: threading.Event) -> int:
         try:
-            return wrapper.run(settings.cluster, settings.catalogue, list(files), stop=stop, numbers=numbers)
+            return wrapper.run(
+                settings.cluster,
+                settings.catalogue,
+                list(files),
+                stop=stop,
+                numbers=numbers,
+                operators=settings.operators,
+            )
         except AlertFileError as error:
             log.error("the alert's file can't be used: %s", error)
             return USAGE

@@ -43,7 +43,13 @@ class Rig:
     """`configs` and `vms` are there from the start."""
 
     def __init__(
-        self, *, configs: str = "c", vms: str = "", gap: bool = False, open: dict[str, Open] | None = None
+        self,
+        *,
+        configs: str = "c",
+        vms: str = "",
+        gap: bool = False,
+        open: dict[str, Open] | None = None,
+        **how: Any,
     ) -> None:
         world = World()
         for i, id_ in enumerate(configs):
@@ -63,6 +69,7 @@ class Rig:
             inputs=Inputs(positions, fold.now),
             gap=gap,
             commits=self.commits,
+            **how,
         )
 
     def hello(self, **fields: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import random
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from topics.catalogue import ALERT_CHECKPOINTS, ALERT_CONFIGS, NOTICE_REQUESTS, Catalogue
@@ -301,7 +301,7 @@ class Wrapper:
         chain = newest_chain(reader, setting)
         yield
         opened = open_run(reader, setting, chain)
-        self._ghosts[opened.run] = Opened(opened.run, opened.fold.copy(), opened.world, opened.inputs, opened.gap, {})
+        self._ghosts[opened.run] = replace(opened, fold=opened.fold.copy(), follow={})
         commits = Commits(alert=ALERT.name, shard=0, run=opened.run, producer="sim", base=opened.fold, at=log.clock)
         talk = Conversation(
             alert=ALERT.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from tests.unit.wrapper.rig import Rig, event
 from topics.codec import decode, encode
 from topics.events import AlertCommitted, AlertMoved, AlertStarted, Effect, Event, Next, Record
 from topics.fetch import Spot
-from wrapper.chain import Chain, Open, Verdict
+from wrapper.chain import Chain, Chains, Open, Verdict
 from wrapper.checkpoint import Checkpoints, parts
 from wrapper.commits import COMMIT_BYTES
 
@@ -84,8 +85,63 @@ def test_a_move_ends_all_runs_and_refuses_other_numbers_of_shards() -> None:
     moved = AlertMoved(event_id="m", producer="t", occurred_at=0, alert="a", shards=2)
     found = _verdicts(chain, _start(), _commit(0, 1, _effect("raise", "k")), moved, _commit(0, 2), _start(), _start(2))
     assert found[2:] == [Verdict.MOVED, Verdict.REFUSED, Verdict.REFUSED, Verdict.STARTED]
+    assert chain.stale
     assert list(chain.fold.open) == ["k"]
     assert chain.fold.positions is None
+
+
+def _of_shard(shard: int, event: AlertStarted | AlertCommitted) -> AlertStarted | AlertCommitted:
+    return replace(event, shard=shard)
+
+
+def test_after_moves_every_open_key_belongs_to_one_shard_and_none_is_lost() -> None:
+    """Random runs, commits and moves, against an oracle that knows no shards."""
+    rng = random.Random(7)
+    for _ in range(200):
+        chains, offset, shards = Chains("a", lambda o, n: int(o.config_id) % n), 0, 1
+        open_: dict[str, int] = {}  # key -> its config
+        runs: dict[int, int] = {}
+        numbers: dict[int, int] = {}
+        own = [Chain("a", i) for i in range(4)]
+
+        def put(event: Event) -> None:
+            nonlocal offset
+            record = _at(offset, event)
+            chains.apply(record)  # noqa: B023
+            for chain in own:  # noqa: B023
+                chain.apply(record)
+            offset += 1
+
+        for _ in range(60):
+            shard = rng.randrange(shards)
+            match rng.random():
+                case r if r < 0.1:
+                    shards, runs = rng.randint(1, 4), {}
+                    put(AlertMoved(event_id="m", producer="t", occurred_at=0, alert="a", shards=shards))
+                case r if r < 0.25:
+                    runs[shard], numbers[shard] = offset, 0
+                    put(_of_shard(shard, _start(shards)))
+                case r if r < 0.3:
+                    put(_of_shard(shard, _start(shards + 1)))  # of a file that is not the log's
+                case _ if shard in runs:
+                    numbers[shard] += 1
+                    mine = [k for k, config in open_.items() if config % shards == shard]
+                    if mine and rng.random() < 0.4:
+                        effect = _effect("resolve", rng.choice(mine))
+                        del open_[effect.key]
+                    else:
+                        config = rng.randrange(4) * shards + shard
+                        effect = replace(_effect("raise", f"k{offset}"), config_id=str(config))
+                        open_[effect.key] = config
+                    put(_of_shard(shard, _commit(runs[shard], numbers[shard], effect)))
+        found = [chains.of(i).fold.open for i in range(shards)]
+        assert {k: int(o.config_id) for each in found for k, o in each.items()} == open_
+        assert all(int(o.config_id) % shards == i for i, each in enumerate(found) for o in each.values())
+        assert sum(map(len, found)) == len(open_)
+        for i in range(shards):  # who follows only its own shard knows when that is not enough
+            if not own[i].stale:
+                assert own[i].fold.open == chains.of(i).fold.open
+                assert (own[i].run, own[i].number) == (chains.of(i).run, chains.of(i).number)
 
 
 def test_a_commit_that_failed_is_sent_again_unchanged_and_nothing_else_meanwhile() -> None:

@@ -289,3 +289,28 @@ def test_a_done_may_cover_many_lines_and_a_later_one_none() -> None:
     assert rig.effects() == [("raise", "k")]
     assert rig.talk.fold.positions is not None
     assert rig.talk.fold.positions[VMS] == 15
+
+
+def test_in_plain_mode_whatever_is_given_is_done_and_each_notice_is_a_commit() -> None:
+    rig = Rig(vms="v", gap=True, plain=True)
+    assert [line["type"] for line in rig.given()] == ["config", "entity", "ready"]
+    assert rig.talk.ready
+    rig.notice("k")
+    rig.notice("k")  # by its key
+    rig.say({"type": "resolve", "key": "k"})
+    assert rig.effects() == [("raise", "k"), ("resolve", "k")]
+    rig.change(vm("w", 11, 2000))
+    assert [line["id"] for line in rig.given()] == ["w"]
+    assert not rig.talk.undone
+
+
+def test_with_a_window_of_one_the_line_that_waits_is_the_one_that_was_given_last() -> None:
+    rig = Rig(vms="v", window=1)
+    rig.hello()
+    for kind, at in (("config", (CONFIGS, 0)), ("entity", (VMS, 0)), ("ready", None)):
+        assert [line["type"] for line in rig.given()] == [kind]
+        assert [line.at for line in rig.talk.undone] == [at]
+        rig.done()
+    rig.change(vm("w", 11, 2000), vm("x", 12, 2000))
+    assert [line["id"] for line in rig.given()] == ["w"]
+    assert rig.talk.undone[0].at == (VMS, 11)
