@@ -1,4 +1,5 @@
-"""`python -m bench [start|paths|inbox|explain|peer|rebuild|backlog|clock|fan_out]`: all without a name.
+"""`python -m bench [start|paths|inbox|explain|peer|live|rebuild|backlog|clock|fan_out]`: all without a name; only some
+parts of one as in `live:idle,filters`.
 
 Prints Markdown, as in docs.
 """
@@ -9,6 +10,7 @@ import os
 import sys
 
 from bench import backlog, clock, explain, fan_out, inbox, paths, rebuild, start
+from bench.live import run as live
 from bench.peer import run as peer
 
 BENCHMARKS = {
@@ -17,6 +19,7 @@ BENCHMARKS = {
     "inbox": inbox.main,
     "explain": explain.main,
     "peer": peer.main,
+    "live": live.main,
     "rebuild": rebuild.main,
     "backlog": backlog.main,
     "clock": clock.main,
@@ -27,9 +30,10 @@ BENCHMARKS = {
 def main() -> None:
     """Run the named benchmarks."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} before the run\n")
-    for name in sys.argv[1:] or BENCHMARKS:
+    for given in sys.argv[1:] or BENCHMARKS:
+        name, _, parts = given.partition(":")
         print(f"## {name}\n")
-        BENCHMARKS[name]()
+        BENCHMARKS[name](*filter(None, parts.split(",")))
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ class Log:
 
 
 @contextmanager
-def log(partitions: int) -> Iterator[Log]:
+def log(partitions: int, types: tuple[str, ...] = ("vm",)) -> Iterator[Log]:
     """A broker with all topics made; gone with its folder at the end."""
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as name:
         folder = Path(name)
         with EmbeddedBroker(folder / "kafka") as broker:
-            made = Log(Cluster(broker.bootstrap), Catalogue(("vm",), "bench-", partitions), folder)
+            made = Log(Cluster(broker.bootstrap), Catalogue(types, "bench-", partitions), folder)
             apply(made.cluster, made.catalogue)
             yield made
 
