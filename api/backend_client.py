@@ -52,7 +52,7 @@ class BackendClient:
             raise Unanswered("timeout", f"The backend did not answer within {limit:g} s.", sick=True) from error
         except h11.ProtocolError as error:
             raise Unanswered("bad_answer", "The backend's answer breaks HTTP.", sick=True) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # no name for a host is a UnicodeError
             raise Unanswered("unreachable", "The backend can't be reached.", sick=True) from error
 
     def close(self) -> None:
@@ -63,6 +63,8 @@ class BackendClient:
     async def _ask(self, target: str, token: str | None) -> bytes:
         headers = [("host", self._netloc), ("accept", "application/json"), ("accept-encoding", "identity")]
         if token is not None:
+            if not (token.isascii() and token.isprintable()):  # whoever checks tokens passes over such characters
+                raise Unanswered("forbidden", "This token can't be passed on: it has characters that no token has.")
             headers.append(("authorization", f"Bearer {token}"))
         request = h11.Request(method="GET", target=target, headers=headers)
         while self._idle:

@@ -185,6 +185,19 @@ async def test_subscribers_are_asked_for_with_their_own_token_and_share_nothing(
         assert await fetched(some, token="t1") == {"entity": {"for": None}}
 
 
+async def test_a_token_with_characters_that_no_header_takes_hurts_nobody_else(backend: OddBackend) -> None:
+    async with expander(backend.settings(auth="subscriber")) as some:
+        for token in ("t\r\nx: y", "t\u00e9", "t\n", "t\x00", "\ud800") * FAILURES:
+            assert (await fetched(some, token=token))["expand_error"]["code"] == "forbidden"
+        assert not backend.asked
+        assert "entity" in await fetched(some, token="t")
+
+
+async def test_a_name_that_is_none_is_an_error_like_others(backend: OddBackend) -> None:
+    async with expander(backend.settings(url=f"http://{'x' * 64}.test")) as some:
+        assert (await fetched(some))["expand_error"]["code"] == "unreachable"
+
+
 async def test_a_backend_has_no_more_questions_at_a_time_than_it_takes(backend: OddBackend) -> None:
     backend.hold = asyncio.Event()
     async with expander(backend.settings(concurrency=3, timeout=20)) as some:

@@ -49,7 +49,9 @@ def seen(frame: dict[str, Any]) -> tuple[str, str, Any]:
 
 async def test_snapshot_pushes_and_resume_carry_what_the_backend_says(site: Site, backend: OddBackend) -> None:
     backend.behaviours["/vm/b"] = [answer(b"", status="404 No")]
-    async with site.gateway(backends={"panel": backend.settings()}) as door, door.http() as http:
+    nothing_kept = Limits(history_bytes=1)  # a resume is read from the log
+    settings = {"panel": backend.settings()}
+    async with site.gateway(backends=settings, limits=nothing_kept) as door, door.http() as http:
         await put(http, "vm/a", 1)
         await put(http, "vm/b", 2)
         await put(http, "vm/c", 9)
