@@ -63,7 +63,7 @@ class BackendClient:
     async def _ask(self, target: str, token: str | None) -> bytes:
         headers = [("host", self._netloc), ("accept", "application/json"), ("accept-encoding", "identity")]
         if token is not None:
-            if not (token.isascii() and token.isprintable()):  # whoever checks tokens passes over such characters
+            if not (token.isascii() and token.isprintable()):  # it would count as the backend's failure
                 raise Unanswered("forbidden", "This token can't be passed on: it has characters that no token has.")
             headers.append(("authorization", f"Bearer {token}"))
         request = h11.Request(method="GET", target=target, headers=headers)
