@@ -32,7 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._short_cut, self._short = short_cut, False
         self._part: Literal["head", "body", "none"] = "head"  # what is being read
-        self._came = 0
+        self._came, self._data = 0, b""
         self._timer: asyncio.TimerHandle | None = None
         self.stream: Connection | None = None  # whoever writes straight to the transport
 
@@ -63,13 +63,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._short and self._short_cut is not None:
             self._short = False
-            if not self._short_cut.take(self.cycle, self.headers):
+            if self._short_cut.take(self.cycle, self.headers):
+                self._short_cut.remember(self._data, self.headers, len(self.cycle.body))
+            else:
                 self._start_asgi_task(self.cycle, self.app)
 
     def data_received(self, data: bytes) -> None:
         """Count what came, and see to it that what has begun goes on."""
+        if self._part == "none" and self._timer is None and self._known(data):
+            return
+        self._data = data
         self._came += len(data)
         super().data_received(data)
+        self._data = b""
         if self._part == "head" and self._came > HEAD_BYTES:
             self._cut_off()
         elif self._timer is None and self.transport.get_protocol() is self and not self.transport.is_closing():
@@ -119,7 +125,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return False
         self.scope["method"], self.scope["path"], self.scope["raw_path"] = "POST", PATH.decode(), PATH
         self.scope["query_string"] = b""
-        self.cycle = RequestResponseCycle(
+        self.cycle = self._short_cycle(keep_alive=self.parser.should_keep_alive())
+        return True
+
+    def _known(self, data: bytes) -> bool:
+        """Whether this is one whole request that goes the short way, with a head that was parsed before, byte for byte:
+        nothing of it is parsed again. Anything else is left to the parser, which knows nothing of this one.
+        """
+        way, before = self._short_cut, self.cycle
+        head = way.known(data) if way is not None and way.open else None
+        if way is None or head is None or not _over(before) or self.flow.write_paused:
+            return False
+        self.cycle = self._short_cycle(keep_alive=True)
+        self.cycle.body += data[head.size :]
+        self.cycle.more_body = False
+        if not way.take(self.cycle, head.headers):
+            self.cycle = before
+            return False
+        self._unset_keepalive_if_required()
+        return True
+
+    def _short_cycle(self, *, keep_alive: bool) -> RequestResponseCycle:
+        return RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -129,10 +156,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=False,
-            keep_alive=self.parser.should_keep_alive(),
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        return True
 
     def _look_at_body(self) -> None:
         self._timer = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -30,8 +31,21 @@ if TYPE_CHECKING:
 
 PATH = b"/v1/notices"
 _NAME = HEADER.encode()
+HEAD_END = b"\r\n\r\n"
+LARGEST_HEAD = 4 * 1024
+REMEMBERED = 1_000  # heads
+_PASSING = (b"connection", b"idempotency-key", _NAME)  # heads that end a connection, or come once
 LARGEST = 64 * 1024  # as much as uvicorn holds without anybody reading
 _SECURITY = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "cache-control": "no-cache"}.items()).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first `size` bytes of a request, and what they say; a body of `length` bytes follows."""
+
+    size: int
+    length: int
+    headers: Sequence[tuple[bytes, bytes]]
 
 
 class ShortCut:
@@ -39,12 +53,27 @@ class ShortCut:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._heads: dict[bytes, Head] = {}
         self._accepted = gateway.metrics.requests.labels("POST", "202")
 
     @property
     def open(self) -> bool:
         """Whether notices can be said right now; the application knows how to wait, and what to say if they can't."""
         return self._gateway.writable.is_set() and self._gateway.live.knows(NOTICES)
+
+    def known(self, data: bytes) -> Head | None:
+        """The head of a whole request, if it was taken before: whoever sends many sends the same one again."""
+        head = self._heads.get(data[: data.find(HEAD_END) + len(HEAD_END)])
+        return head if head is not None and len(data) == head.size + head.length else None
+
+    def remember(self, data: bytes, headers: Sequence[tuple[bytes, bytes]], length: int) -> None:
+        """The head of a request that was taken, if `data` is all of that request and it does not end the connection."""
+        size = data.find(HEAD_END) + len(HEAD_END)
+        passing = any(name in _PASSING for name, _ in headers)
+        if size + length == len(data) and size <= LARGEST_HEAD and not passing and data.startswith(b"POST "):
+            if len(self._heads) >= REMEMBERED:
+                self._heads.clear()
+            self._heads[data[:size]] = Head(size, length, headers)
 
     def take(self, cycle: RequestResponseCycle, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether this request, whose body is whole, is answered here."""

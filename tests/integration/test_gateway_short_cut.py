@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api import http_protocol, intake
+from api.http_protocol import BoundedHttpProtocol
 from api.intake import Intake
 from api.server import Server
 from api.short_cut import ShortCut
@@ -98,6 +99,36 @@ async def test_both_ways_answer_alike(site: Site, taken: list[bool]) -> None:
             }
             assert short[2].keys() == around[2].keys()
     assert taken == [True, False, False, False, False, False]
+
+
+async def test_a_head_that_comes_again_is_not_parsed_again(
+    site: Site, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[bool] = []
+    parsed = BoundedHttpProtocol.on_message_begin
+
+    def watched(self: BoundedHttpProtocol) -> None:
+        known[-1:] = [False]
+        parsed(self)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "on_message_begin", watched)
+    async with site.gateway() as door, wire(door) as line:
+        wrong, other = NOTICE.replace(b"title", b"trick"), NOTICE.replace(b"hello", b"there")
+        ids = set()
+        for body in (NOTICE, other, wrong, NOTICE):
+            known.append(True)
+            status, _, told = await line.post(body)
+            assert status[9:12] == ("422" if body is wrong else "202")
+            ids |= set(told.get("ids", {}).values())  # type: ignore[attr-defined]
+        assert len(ids) == 3
+        known.append(True)
+        whole = line.request()
+        for several in (whole * 3, whole[:-3], whole[-3:] + whole, b"\r\n" + whole, whole):
+            line.writer.write(several)
+            await asyncio.sleep(0.01)
+        assert [(await line.answer())[0][9:12] for _ in range(7)] == ["202"] * 7
+    assert known == [False, False, True, False, True, False]  # the first asked by another path
+    assert taken[:5] == [True, True, False, False, True]  # what is refused is parsed after all
 
 
 async def test_a_key_names_the_same_notice_on_both_ways(site: Site, taken: list[bool]) -> None:
