@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from kafka import KafkaAdminClient
 
 from api import live_log
@@ -301,6 +303,65 @@ async def test_what_left_before_a_gateway_began_is_told_to_all_but_those_with_an
         async with two.socket(filters={"vm": wanted}) as talk:
             refused = await talk.ask(subscribe={"channel": "entities/vm", "since": start["position"]})
             assert refused["error"]["code"] == "position_lost"
+
+
+async def test_a_gateway_that_has_just_begun_reads_back_once_and_serves_the_rest_from_memory(site: Site) -> None:
+    async with site.gateway() as one, one.http() as http, one.socket() as talk:
+        start = await talk.ask(subscribe={"channel": "entities/vm"})
+        for n in range(5):
+            await http.put(f"/v1/entities/vm/e{n % 2}", json={"n": n})
+        pushed = [await talk.push() for _ in range(5)]
+        await rows_hold(site, one, pushed[-1]["position"])
+        await http.put("/v1/entities/vm/e0", json={"n": 5})
+        pushed.append(await talk.push())
+    async with site.gateway() as two:
+        resumed = {"channel": "entities/vm", "since": start["position"]}
+        tail = two.server.gateway.entities["vm"].tail
+        assert not tail.reaches({0: 1, 1: 1})
+        for _ in range(2):
+            async with two.socket() as talk:
+                assert (await talk.ask(subscribe=resumed))["resumed"] is True
+                again = [await talk.push() for _ in pushed]
+            assert [(f["event"], f["entity"]) for f in sorted(again, key=lambda f: f["entity"]["n"])] == [
+                (f["event"], f["entity"]) for f in pushed
+            ]
+            assert tail.reaches({0: 1, 1: 1})
+        counted = two.server.gateway.metrics.resumes.labels("entities", "from_memory")._value.get()
+        assert counted == 2
+
+
+async def test_what_the_log_has_no_longer_is_told_even_after_the_answer(site: Site) -> None:
+    async with site.gateway(limits=Limits(history_bytes=8_000)) as door, door.http() as http, door.socket() as talk:
+        start = (await talk.ask(subscribe={"channel": "entities/vm"}))["position"]
+        for n in range(20):
+            await http.put("/v1/entities/vm/a", json={"n": n})
+        newest = [await talk.push() for _ in range(20)][-1]
+        await talk.ask(unsubscribe={"channel": "entities/vm"})
+        assert (await talk.ask(subscribe={"channel": "entities/vm", "since": start}))["resumed"] is True
+        assert [(await talk.push())["entity"]["n"] for _ in range(20)] == list(range(20)), "from the log"
+        await talk.ask(unsubscribe={"channel": "entities/vm"})
+        partition, end = next((p, n) for p, n in decode_position(newest["position"]).next.items() if n > 20)
+        await forget(site, partition, end - 10)
+        assert (await talk.ask(subscribe={"channel": "entities/vm", "since": start}))["resumed"] is True
+        assert (await talk.push())["error"]["code"] == "position_lost"
+        async with door.stream("entities/vm", last=start) as stream:
+            assert (await stream.next()).frame["ok"]["resumed"] is True
+            lost = await stream.next()
+            assert (lost.name, lost.frame["error"]["code"], lost.id) == ("error", "position_lost", "")
+        assert (await talk.ask(subscribe={"channel": "entities/vm"}))["snapshot"][0]["entity"] == {"n": 19}
+
+
+async def forget(site: Site, partition: int, before: int) -> None:
+    """As retention would: the records before an offset are gone."""
+    name = site.catalogue.physical(entity_topic("vm"))
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.cluster.bootstrap)
+    await admin.start()
+    try:
+        kept = ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": "compact,delete"})
+        await admin.alter_configs([kept])
+        await admin.delete_records({TopicPartition(name, partition): RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
 
 
 async def rows_hold(site: Site, door: Door, position: str) -> None:
