@@ -88,7 +88,7 @@ def _operation(call: Call, shapes: Mapping[Any, Any], limits: Limits) -> dict[st
     operation = call.operation
     room = call.endpoint.__module__.rpartition(".")[2].replace("_", "-")
     found: dict[str, Any] = {
-        "operationId": f"{room}-{call.endpoint.__name__.strip('_')}",
+        "operationId": "-".join(dict.fromkeys((room, call.endpoint.__name__.strip("_").replace("_", "-")))),
         "tags": [room],
         "summary": operation.summary,
         "security": [] if operation.scope is None else [{"token": [operation.scope] if operation.scope else []}],

@@ -106,6 +106,23 @@ def test_every_code_that_ends_a_connection_is_told() -> None:
     assert said == set(CLOSE_CODES)
 
 
+async def test_they_are_served_to_everybody_and_asked_for_again_by_their_etag(app: Starlette) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        for path, version in (("/openapi.json", ("openapi", "3.1.0")), ("/asyncapi.json", ("asyncapi", "3.0.0"))):
+            first = await client.get(path)
+            await check_answer(first)
+            assert first.json()[version[0]] == version[1]
+            assert first.headers["cache-control"] == "no-cache"
+            again = await client.get(path, headers={"if-none-match": f"W/{first.headers['etag']}"})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["etag"] == first.headers["etag"]
+            other = await client.get(path, headers={"if-none-match": '"another"'})
+            assert other.status_code == 200
+        page = await client.get("/docs")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "body", "holds"),
     [
