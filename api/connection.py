@@ -24,7 +24,7 @@ CORK_BYTES = 32 * 1024
 PIECE_BYTES = 256 * 1024
 CLOSE_S = 10.0  # for the client to answer the close frame
 TOO_SLOW = (4504, "read too slowly; come back and resume")
-TOO_SLOW_S = 2.0  # to read that
+TOO_SLOW_S = 5.0  # to read that
 
 
 class Shared(Protocol):

@@ -48,7 +48,7 @@ class Watcher:
     `most_held` bytes; with more, `overrun`.
     """
 
-    __slots__ = ("_bytes", "_most", "_receiver", "at", "expansion", "group", "held", "joined_at", "overrun", "wanted")
+    __slots__ = ("_bytes", "_most", "at", "expansion", "group", "held", "joined_at", "overrun", "receiver", "wanted")
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Watcher:
         expansion: Expansion | None = None,
         overrun: Callable[[], None] | None = None,
     ) -> None:
-        self._receiver, self._most = receiver, most_held
+        self.receiver, self._most = receiver, most_held
         self.wanted, self.expansion = wanted, expansion
         self.overrun = overrun or receiver.cut_off
         self.held: deque[Frame] | None = deque()
@@ -68,7 +68,7 @@ class Watcher:
     def tell(self, frame: Frame) -> None:
         """One frame, now or when the held ones are gone."""
         if self.held is None:
-            self._receiver.write(frame)
+            self.receiver.write(frame)
         elif self._bytes + _size(frame) <= self._most:
             self._bytes += _size(frame)
             self.held.append(frame)
@@ -80,7 +80,7 @@ class Watcher:
         if self.held:
             frame = self.held.popleft()
             self._bytes -= _size(frame)
-            self._receiver.write(frame)
+            self.receiver.write(frame)
 
     def catch_up(self) -> None:
         """Hand over what is on its way to the group."""
@@ -97,7 +97,7 @@ class Watcher:
             for frame in batch.frames:
                 self.tell(frame)
         elif batch.frames:
-            self._receiver.deliver(batch)
+            self.receiver.deliver(batch)
 
 
 class Group:
@@ -208,9 +208,9 @@ class FanOut:
         for i in range(0, len(watchers), YIELD_AFTER):
             began = time.thread_time()
             for watcher in watchers[i : i + YIELD_AFTER]:
-                if watcher.at == start and watcher.joined_at < first:
+                if watcher.at == start and watcher.joined_at < first and watcher.held is None:
                     watcher.at = end
-                    watcher.take(batch)
+                    watcher.receiver.deliver(batch)
                 else:
                     watcher.catch_up()
             spent += time.thread_time() - began

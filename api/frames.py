@@ -41,19 +41,12 @@ class Frame:
 class Batch:
     """Frames that go out together, joined once for all who get them."""
 
-    __slots__ = ("_event", "_message", "frames")
+    __slots__ = ("_event", "frames", "message")
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self.frames = frames
-        self._message: bytes | None = None
+        self.message = b"".join([f.message for f in frames])
         self._event: bytes | None = None
-
-    @property
-    def message(self) -> bytes:
-        """WebSocket messages."""
-        if self._message is None:
-            self._message = b"".join([f.message for f in self.frames])
-        return self._message
 
     @property
     def event(self) -> bytes:

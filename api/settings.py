@@ -64,7 +64,7 @@ class DemoHooks:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """`secret` (HS256) or `jwks` (a path or URL) checks tokens. `metrics_port` 0 takes a free port, null serves none."""
+    """`secret` (HS256) or `jwks` (path or URL) checks tokens. `metrics_port` 0 takes a free port, null serves none."""
 
     cluster: Cluster
     catalogue: Catalogue

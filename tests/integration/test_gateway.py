@@ -10,10 +10,10 @@ import httpx
 import pytest
 import websockets
 
-from api import http_protocol
+from api import fan_out, http_protocol
 from api.server import Server
 from api.settings import Limits
-from tests.integration.gateway_world import ALL, Door, Site
+from tests.integration.gateway_world import ALL, Door, Site, Talk
 
 
 @pytest.fixture
@@ -247,24 +247,69 @@ async def test_a_resume_from_too_far_back_is_refused_and_an_idle_client_stays_fi
             assert (await back.ask(subscribe={"channel": "entities/vm", "since": position}))["resumed"] is True
 
 
-async def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(site: Site) -> None:
+async def test_a_reader_that_does_not_read_is_cut_off_told_to_come_back_and_misses_nothing(site: Site) -> None:
     limits = Limits(write_buffer=256 * 1024)
     async with site.gateway(limits=limits) as door, door.http() as http, door.socket() as good:
+        gateway = door.server.gateway
         async with door.socket() as slow:
             slow.ws.transport.pause_reading()
             await slow.ws.send('{"id":9,"subscribe":{"channel":"entities/vm","snapshot":false}}')
             await good.ask(subscribe={"channel": "entities/vm", "snapshot": False})
-            gateway = door.server.gateway
             await door.until(lambda: sum(len(c.subscriptions) for c in gateway.connections) == 2)
-            big = json.dumps({"x": "y" * 200_000})
-            for _ in range(60):
-                await http.put("/v1/entities/vm/a", content=big)
+            sent = 0
+            while all(c.open for c in gateway.connections):
+                sent += 1
+                assert sent < 60
+                await http.put("/v1/entities/vm/a", json={"n": sent, "x": "y" * 200_000})
                 assert (await good.push())["event"]["op"] == "updated"
-                if len(gateway.connections) == 1:
-                    break
-            await door.until(lambda: len(gateway.connections) == 1)
-            slow.ws.transport.abort()
+            slow.ws.transport.resume_reading()
+            seen: list[int] = []
+            position = (await slow.receive())["ok"]["position"]
+            with contextlib.suppress(websockets.ConnectionClosed):
+                while True:
+                    frame = await slow.receive()
+                    seen, position = [*seen, frame["entity"]["n"]], frame["position"]
+            assert slow.ws.close_code == 4504
+        async with door.socket() as back:
+            assert (await back.ask(subscribe={"channel": "entities/vm", "since": position}))["resumed"] is True
+            seen += [(await back.push())["entity"]["n"] for _ in range(sent - len(seen))]
+        assert seen == list(range(1, sent + 1))
         assert await good.ask(ping={}) == {}
+
+
+async def test_answers_keep_their_place_among_pushes_that_wait_to_go_out_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out, "REST", 1e9)  # after the first round of a channel no other comes by itself
+    monkeypatch.setattr(fan_out, "LONGEST_REST_S", 600.0)
+    async with site.gateway() as door, door.http() as http, door.socket() as one, door.socket() as other:
+        for talk in (one, other):
+            await talk.ask(subscribe={"channel": "entities/vm", "snapshot": False})
+
+        async def change(n: int) -> None:
+            sent = (await http.put("/v1/entities/vm/a", json={"n": n})).json()
+            await http.get("/v1/entities/vm", params={"at_least": sent["position"]})  # it is folded, and handed out
+
+        def told(talk: Talk) -> list[int]:
+            seen, talk.pushes = [p["entity"]["n"] for p in talk.pushes], []
+            return seen
+
+        await change(1)
+        assert [(await talk.push())["entity"]["n"] for talk in (one, other)] == [1, 1]
+        await change(2)
+        await change(3)
+        assert (await one.ask(ping={}), told(one)) == ({}, [2, 3])
+        await change(4)
+        late = await one.ask(unsubscribe={"channel": "entities/vm"})
+        assert (late, told(one)) == ({"channel": "entities/vm"}, [4])
+        await change(5)
+        async with door.socket() as new:
+            start = await new.ask(subscribe={"channel": "entities/vm"})
+            assert ([r["entity"]["n"] for r in start["snapshot"]], told(new)) == ([5], [])
+            await change(6)
+            assert (await new.ask(ping={}), told(new)) == ({}, [6])
+        assert (await one.ask(ping={}), told(one)) == ({}, [])
+        assert (await other.ask(ping={}), told(other)) == ({}, [2, 3, 4, 5, 6])
 
 
 async def test_metrics_page_and_headers(site: Site) -> None:
