@@ -91,6 +91,17 @@ async def test_what_keeps_a_gateway_from_being_ready_is_told(site: Site, monkeyp
         assert len(await _readiness(client, "the broker, which has been silent for")) == 1
         consumer.resume(*consumer.assignment())
         await _readiness(client, "")
+        gateway.live._busy_since = 0.0
+        assert await _readiness(client, "a record") == ["a record that takes long"]
+        gateway.live._busy_since = None
+        gateway._begun.clear()
+        assert await _readiness(client, "rows") == ["rows of this log"]
+        gateway._begun.set()
+        noted, gateway.live._noted = gateway.live._noted, dict.fromkeys(gateway.live._noted, 2**60)
+        gateway.live.caught_up = False
+        assert await _readiness(client, "the log") == ["the log, which is read up to where it ended at the start"]
+        gateway.live._noted = noted
+        await _readiness(client, "")
         producer = Producer(site.cluster, site.catalogue, "a newer program")
         await (await producer.enqueue_bytes(entity_topic("vm"), "a", bytes.fromhex("c301 0123456789abcdef 00")))
         await producer.stop()
