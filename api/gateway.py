@@ -167,7 +167,8 @@ class Gateway:
     async def started(self, seconds: float) -> bool:
         """Wait until its memory has been loaded; false when the time is over."""
         try:
-            await asyncio.wait_for(self._begun.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for would swallow a cancellation, and who left would go on
+                await self._begun.wait()
         except TimeoutError:
             return False
         return True

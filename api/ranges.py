@@ -68,11 +68,11 @@ class Ranges:
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[LogReader]:
         async with self._turns:
-            reader = self._free.pop() if self._free else None
-            if reader is None:
-                reader = LogReader(self._cluster, self._catalogue)
-                await reader.start()
+            rested = self._free.pop() if self._free else None
+            reader = rested or LogReader(self._cluster, self._catalogue)
             try:
+                if rested is None:
+                    await reader.start()
                 yield reader
             except BaseException:
                 await reader.stop()  # whatever went wrong with it, the next replay gets a fresh one

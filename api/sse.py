@@ -128,6 +128,8 @@ class StreamConnection(Connection):
     def flow(self) -> None:
         """The head has been sent."""
         first, self._first = self._first, None
+        if self.over.is_set():  # the client went meanwhile
+            return
         super().send(b"".join(first or ()))
         if self.closing is not None:
             self.say_goodbye(*self.closing)
@@ -143,7 +145,7 @@ class StreamConnection(Connection):
     def say_goodbye(self, code: int, reason: str) -> None:
         """An error, and the end of the stream."""
         if self._first is None:
-            problem = self.problem or Problem(_CODES.get(code, "internal"), reason)
+            problem = self.problem or _ended(code, reason)
             super().send(failure(None, problem.frame()).event + LAST)
             self._end()
 
@@ -174,6 +176,8 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """ASGI. Problem before the beginning."""
         gateway, protocol = self._gateway, scope["extensions"][EXTENSION]
+        if protocol.transport.is_closing():  # nobody would tell that it is over
+            return
         address = gateway.admission.enter(scope["client"])
         try:
             gateway.admission.claim(self._identity.user)
@@ -195,6 +199,12 @@ class EventStream(Response):
         try:
             task = await subscribe(gateway, connection, None, self._asked)
             await _either(connection.begun, task)
+            if connection.over.is_set():  # the client went before the beginning
+                return
+            if connection.over.is_set():
+                return
+            if connection.closing is not None:
+                raise _ended(*connection.closing)
             if task.done():
                 task.result()
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -217,6 +227,11 @@ async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:
         await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
+
+
+def _ended(code: int, reason: str) -> Problem:
+    """What a WebSocket is told by a close code."""
+    return Problem(_CODES.get(code, "internal"), f"{reason.capitalize()}.")
 
 
 def _subscribed(connection: StreamConnection, task: asyncio.Task[None]) -> None:

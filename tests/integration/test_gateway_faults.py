@@ -18,16 +18,18 @@ from typing import Any
 
 import pytest
 
+from api.settings import Limits
 from broker.embedded import EmbeddedBroker
 from tests.integration.followers import BELOW_5, Follower, Line, Writer, dial, until, until_told
 from tests.integration.gateway_process import MIB, GatewayProcess
 from tests.integration.gateway_world import Site
+from tests.integration.rude import come_and_go
 
 FULL = bool(os.environ.get("GATEWAY_FAULTS"))
 CLIENTS = 1_000 if FULL else 60
 OUTAGE_S = 20 if FULL else 5
 FROZEN_S = 10 if FULL else 1
-NO_LIMITS = {"connections_per_address": 100_000, "connections_per_user": 100_000}
+NO_LIMITS: dict[str, Any] = {"connections_per_address": 100_000, "connections_per_user": 100_000}
 MAY_GROW = 64 * MIB
 
 
@@ -123,6 +125,20 @@ async def test_clients_stay_while_the_broker_is_down_and_then_miss_nothing(names
             assert gateway.memory - before < MAY_GROW
 
 
+async def test_of_clients_that_come_and_go_nothing_stays(site: Site) -> None:
+    dice, limits = random.Random(6), Limits(**NO_LIMITS)
+    async with site.gateway(limits=limits) as door, Writer(site, dice) as writer:
+        gateway = door.server.gateway
+        coming = asyncio.create_task(come_and_go(door.server.port, dice, 1_200 if FULL else 240))
+        while not coming.done():
+            await writer.some(5)
+        await coming
+        await until(lambda: not gateway.connections)
+        await until(lambda: not any(gateway.inboxes.watches(f"u{i}".encode()) for i in range(5)))
+        assert gateway.entities["vm"]._fan_out.groups == {}
+        assert gateway.admission._users == gateway.admission._addresses == {}
+
+
 # ---- peers
 @pytest.fixture(scope="module")
 def world(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, GatewayProcess]]:
@@ -212,6 +228,15 @@ async def test_who_never_reads_is_cut_off_at_the_cap_and_others_are_told_all(
         assert len(heard) - told > 300
         for line in (good, *lazy):
             line.transport.abort()
+
+
+async def test_clients_that_come_and_go_break_nothing(world: tuple[Site, GatewayProcess]) -> None:
+    _, gateway = world
+    before = gateway.memory
+    await come_and_go(gateway.port, random.Random(7), 1_200 if FULL else 240)
+    await until(lambda: gateway.peers == 0)
+    assert gateway.memory - before < MAY_GROW
+    assert gateway.faults == []
 
 
 async def test_rubbish_over_and_over_costs_the_connection_and_nobody_else(world: tuple[Site, GatewayProcess]) -> None:
