@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from projections.notice import Notice, Step
@@ -9,7 +10,7 @@ from projections.outgoing import Outgoing, Refused
 from topics.catalogue import DELIVERIES
 from topics.events import Decided, DeliveryCancelled, DeliveryRequested, Record
 from topics.ids import derived_id
-from topics.json_text import dumps, encoded, joined, members, parse
+from topics.json_text import dumps, encoded, joined, members, parse, read
 
 DELIVERY_DEADLINE_MS = 24 * 3_600_000
 LATEST_MS = 1 << 53  # what every JSON reader can still count
@@ -26,7 +27,7 @@ def delivery_id(notice: Notice, step: Step, number: int, held_in: str | None = N
 def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
     """What a decision says, and the deadline of what it delivers. Refused for a body that is no decision's."""
     try:
-        said = parse(decided.body.decode())
+        said = read(decided.body.decode())
         deadline_at = said["deadline_at"]
     except (ValueError, KeyError, TypeError) as error:
         msg = "the body is no decision's"
@@ -37,47 +38,51 @@ def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
     return said, deadline_at
 
 
-def request(notice: Notice, step: Step, decided: Decided, record: Record, texts: dict[str, str]) -> Outgoing:
-    """The delivery that was decided on; `texts` are the raw members of what is said."""
-    said, deadline_at = answer_body(decided)
+def request(
+    notice: Notice, step: Step, decided: Decided, record: Record, texts: Callable[[], dict[str, str]]
+) -> Outgoing:
+    """The delivery that was decided on; `texts` are the raw members of what is said. All as it stands now."""
     identity = delivery_id(notice, step, step.number, "")
-    content: dict[str, str] = {
-        "address": dumps(said.get("address")),
-        "name": dumps(said.get("name") or ""),
-        "severity": dumps(notice.severity),
-        "alert": dumps(notice.alert),
-        "notice_id": dumps(notice.notice_id),
-        "user": dumps(notice.user),
-        "raised_at": str(notice.raised_at),
-        **texts,
-    }
-    event = DeliveryRequested(
-        event_id=derived_id("requested", identity),
-        producer=decided.producer,
-        occurred_at=decided.occurred_at,
-        caused_by=(record.cause,),
-        delivery_id=identity,
-        user=notice.user,
-        notice_id=notice.notice_id,
-        step=step.step,
-        channel=step.channel,
-        message_id=f"<{identity}@tidings>",
-        deadline_at=deadline_at,
-        body=encoded(joined(content)),
-    )
-    return Outgoing(DELIVERIES, notice.user, event)
+    user, notice_id, raised_at, channel, name = notice.user, notice.notice_id, notice.raised_at, step.channel, step.step
+    head = {"severity": notice.severity, "alert": notice.alert, "notice_id": notice_id, "user": user}
+
+    def requested() -> DeliveryRequested:
+        said, deadline_at = answer_body(decided)
+        whom = {"address": said.get("address"), "name": said.get("name") or ""}
+        content = {member: dumps(value) for member, value in (whom | head).items()}
+        return DeliveryRequested(
+            event_id=derived_id("requested", identity),
+            producer=decided.producer,
+            occurred_at=decided.occurred_at,
+            caused_by=(record.cause,),
+            delivery_id=identity,
+            user=user,
+            notice_id=notice_id,
+            step=name,
+            channel=channel,
+            message_id=f"<{identity}@tidings>",
+            deadline_at=deadline_at,
+            body=encoded(joined(content | {"raised_at": str(raised_at)} | texts())),
+        )
+
+    return Outgoing(DELIVERIES, user, requested, (identity,))
 
 
-def texts_of(notice: Notice, step: Step) -> dict[str, str]:
+def texts_of(notice: Notice, step: Step) -> Callable[[], dict[str, str]]:
     """What a forward says: the notice as it stands, and what kind of message it is where it is not the first."""
-    told = members(notice.body)
-    found = {name: told[name] for name in TEXTS if name in told}
-    if step.what == "repeat":
-        found["repeat"] = "true"
-    if step.what == "resolved":
-        title = parse(told.get("title", "null")) or ""
-        found |= {"title": dumps(f"Resolved: {title}"), "resolved_at": str(notice.ended_at)}
-    return found
+    body, what, ended_at = notice.body, step.what, notice.ended_at
+
+    def texts() -> dict[str, str]:
+        told = members(body)
+        found = {name: told[name] for name in TEXTS if name in told}
+        if what == "repeat":
+            found["repeat"] = "true"
+        if what == "resolved":
+            title = parse(told.get("title", "null")) or ""
+            found |= {"title": dumps(f"Resolved: {title}"), "resolved_at": str(ended_at)}
+        return found
+
+    return texts
 
 
 def recall(notice: Notice, step: Step, number: int, record: Record, reason: str) -> Outgoing:

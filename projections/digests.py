@@ -93,7 +93,8 @@ def settle(
         gathered = []
     else:
         if decided.answer == "deliver" and gathered:
-            out = [request(digest, waits, decided, record, _texts(digest, waits.number, gathered))]
+            texts = _texts(digest, waits.number, gathered)
+            out = [request(digest, waits, decided, record, lambda: texts)]
             retire(waits, policy_of(digest.forward), record.timestamp)
             waits.told, waits.told_at = waits.number, waits.asked_at
         waits.state = "delivered" if out else "skipped"

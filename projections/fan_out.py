@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from projections.forwarding import check_lanes
@@ -28,7 +29,7 @@ from topics.events import (
     Record,
 )
 from topics.ids import derived_id, direct_notice_id
-from topics.json_text import members
+from topics.json_text import checked, members
 
 LARGEST_BODY = MAX_RECORD_BYTES - 128 * 1024  # what a notice adds to it stays below the broker's limit
 
@@ -130,13 +131,12 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
     source = _source(record)
 
     def raised(i: int) -> Outgoing:
-        user, inbox, lanes = told[i]
-        notice = _raised(
+        user = told[i][0]
+        notice = partial(
+            _raised,
             source,
-            user,
+            told[i],
             effect.notice_id,
-            inbox=inbox,
-            lanes=lanes,
             kind="condition" if effect.op == "raise" else "event",
             alert=alert,
             config_id=effect.config_id,
@@ -146,7 +146,7 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
             forward=effect.forward,
             body=text,
         )
-        return Outgoing(NOTICES, user, notice)
+        return Outgoing(NOTICES, user, notice, (user, effect.notice_id))
 
     return len(told), raised
 
@@ -164,7 +164,7 @@ def said(effect: Effect) -> bytes:
 
 def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgoing]:
     try:
-        members(e.body.decode())
+        checked(e.body, an_object=True)
     except ValueError as error:
         msg = "the body is no JSON object"
         raise Refused(msg) from error
@@ -184,7 +184,7 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
 
 def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[NoticeRaised]:
     """The notices that a direct request asks for; `source` is the producer, occurred_at and caused_by of each."""
-    return [_directly(e, source, receiver) for receiver in _told(e)]
+    return [_directly(e, source, receiver, _direct_id(e, receiver[0])) for receiver in _told(e)]
 
 
 def _told(e: NoticeRequested) -> list[Receiver]:
@@ -198,17 +198,19 @@ def _direct_id(e: NoticeRequested, user: str) -> str:
 
 
 def _direct(e: NoticeRequested, source: dict[str, Any], told: list[Receiver]) -> Sequence[Outgoing]:
-    return Later([(len(told), lambda i: Outgoing(NOTICES, told[i][0], _directly(e, source, told[i])))])
+    def raised(i: int) -> Outgoing:
+        user = told[i][0]
+        notice_id = _direct_id(e, user)
+        return Outgoing(NOTICES, user, partial(_directly, e, source, told[i], notice_id), (user, notice_id))
+
+    return Later([(len(told), raised)])
 
 
-def _directly(e: NoticeRequested, source: dict[str, Any], receiver: Receiver) -> NoticeRaised:
-    user, inbox, lanes = receiver
+def _directly(e: NoticeRequested, source: dict[str, Any], receiver: Receiver, notice_id: str) -> NoticeRaised:
     return _raised(
         source,
-        user,
-        _direct_id(e, user),
-        inbox=inbox,
-        lanes=lanes,
+        receiver,
+        notice_id,
         kind="direct",
         alert=None,
         config_id=None,
@@ -241,11 +243,9 @@ def receivers(lanes: tuple[Lane, ...]) -> list[Receiver]:
 
 def _raised(
     source: dict[str, Any],
-    user: str,
+    receiver: Receiver,
     notice_id: str,
     *,
-    inbox: bool,
-    lanes: tuple[Lane, ...],
     kind: str,
     alert: str | None,
     config_id: str | None,
@@ -255,6 +255,7 @@ def _raised(
     forward: str,
     body: bytes,
 ) -> NoticeRaised:
+    user, inbox, lanes = receiver
     return NoticeRaised(
         event_id=derived_id("raised", notice_id, user),
         **source,

@@ -34,7 +34,7 @@ from topics.events import (
     PreferencesChanged,
     Record,
 )
-from topics.json_text import members
+from topics.json_text import checked
 
 MARKS = ("seen", "read", "unread", "archived", "unarchived", "snoozed")
 REMEMBERED_MS = 30 * 24 * 3_600_000  # how long a command is known again (rule 9)
@@ -238,12 +238,10 @@ def _check(e: NoticeUpdated | NoticeEnded | Due | Decided) -> None:
 def _text(body: bytes) -> str:
     """A body as JSON text of an object. Refused if it is none."""
     try:
-        text = body.decode()
-        members(text)
+        return checked(body, an_object=True)
     except ValueError as error:
         msg = "the body is no JSON object"
         raise Refused(msg) from error
-    return text
 
 
 def _first_time(box: Box, record: Record, user: str, cmd: str) -> bool:

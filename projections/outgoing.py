@@ -15,11 +15,21 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """`event.event_id` is derived from the question that the event answers, so saying it twice changes nothing."""
+    """`event.event_id` is derived from the question that the event answers, so saying it twice changes nothing.
+
+    `said` is the event, or what makes it. Such a one has a `mark`: the (user, notice id) of a NoticeRaised, the
+    (delivery id,) of a DeliveryRequested. It tells a fold that has read them back that nothing has to be made.
+    """
 
     topic: str
     key: str
-    event: Event
+    said: Event | Callable[[], Event]
+    mark: tuple[str, ...] = ()
+
+    @property
+    def event(self) -> Event:
+        """Made anew each time it is asked for, where it is made."""
+        return self.said if isinstance(self.said, Event) else self.said()
 
 
 class Refused(ValueError):

@@ -57,6 +57,8 @@ class Preferences:
 
     def wish(self, alert: str | None, channel: str) -> Wish:
         """What holds for one alert on one channel: the alert's own word first, but either may switch it off."""
+        if not self.alerts and not self.channels:
+            return _ANYTHING
         mine, all_ = self.alerts.get((alert or "", channel), _NONE), self.channels.get(channel, _NONE)
         return Wish(
             enabled=not (mine.enabled is False or all_.enabled is False),
@@ -65,7 +67,7 @@ class Preferences:
         )
 
 
-_NONE = Wish()
+_NONE, _ANYTHING = Wish(), Wish(enabled=True)
 
 
 def policy_of(text: str) -> Policy:

@@ -48,14 +48,24 @@ class Clock:
         self._wake = folding.waits_changed
         while True:
             self._wake.clear()
-            wait_s = await self._look(folding)
-            if wait_s > 0:
-                await asyncio.sleep(AT_MOST_EVERY_S)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait_s - AT_MOST_EVERY_S)
+            until = await self._look(folding)
+            if until:
+                await self._rest(folding, until)
+
+    async def _rest(self, folding: Folding, until: float) -> None:
+        """Sleep until it is `until` (ms) or the fold has set something: only that changes what waits. A clock may be
+        set meanwhile, and what was said and not folded is looked at again.
+        """
+        await asyncio.sleep(AT_MOST_EVERY_S)
+        while not self._wake.is_set() and (left_ms := until - self._now_ms()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(left_ms / 1000, AT_LEAST_EVERY_S))
+            self._ahead_ms = max(self._ahead_ms, folding.heard_ahead())
+            if self._said_at:
+                return
 
     async def _look(self, folding: Folding) -> float:
-        """Say what is due and was not said; seconds until something else can be."""
+        """Say what is due and was not said; when (ms) something else can be, 0 for at once."""
         owned = [s.partition for s in folding.at if s.topic == NOTICES]
         self._ahead_ms = max(self._ahead_ms, folding.heard_ahead())
         until = int(self._now_ms())
@@ -73,8 +83,7 @@ class Clock:
             await self._say(new[first : first + TOGETHER], now)
         if len(new) >= BATCH:
             return 0
-        left_ms = following - self._now_ms() if following is not None else AT_LEAST_EVERY_S * 1000
-        return min(max(AT_MOST_EVERY_S, left_ms / 1000), AT_LEAST_EVERY_S)
+        return min(following or float("inf"), self._now_ms() + REPEAT_AFTER_S * 1000)
 
     async def _say(self, waits: list[Wait], now: float) -> None:
         names, sent_at = [_name(w) for w in waits], time.time() * 1000

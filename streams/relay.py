@@ -63,7 +63,7 @@ class Relay:
         while True:
             if time.monotonic() - looked >= LOOK_EVERY_S:
                 looked = time.monotonic()
-                self._repeat(folding)
+                await self._repeat(folding)
             for spot in [s for s in self._dirty if s in folding.at]:
                 await self._send(folding, spot)
             self._dirty &= folding.at.keys()
@@ -75,13 +75,18 @@ class Relay:
                 except TimeoutError:
                     continue
 
-    def _repeat(self, folding: Folding) -> None:
+    async def _repeat(self, folding: Folding) -> None:
         """Some lanes begin again at the oldest row.
 
         Those that were taken over, and those that wait too long for their records to come back.
         """
+
+        def read() -> list[Spot]:
+            with folding.store.reading() as tx:
+                return outbox.lanes(tx)
+
         self._cursor = {s: c for s, c in self._cursor.items() if s in folding.at}
-        for spot in folding.at:
+        for spot in await folding.in_db(read):
             if time.monotonic() - self._sent_at.get(spot, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
                 self._cursor.pop(spot, None)
                 self._dirty.add(spot)

@@ -71,6 +71,9 @@ def _consumer_of(positions: Positions) -> type[driver.Consumer]:
                 generation_id=self.app.consumer_generation_id,
             )
 
+        async def verify_all_partitions_active(self) -> None:
+            """Whether the worker gets on is seen by streams.watch."""
+
         async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
             """An offset between two runs is none that has to be acknowledged."""
 

@@ -36,6 +36,7 @@ class Watch:
     def __init__(self, store: Store, reader: LogReader, catalogue: Catalogue, spots: list[Spot]) -> None:
         self._store, self._reader, self._catalogue, self._spots = store, reader, catalogue, spots
         self._left: dict[Spot, int] = {}
+        self._lags: dict[Spot, int] = {}
 
     async def begin(self, folding: Folding, app: faust.App) -> None:
         """Start the consumer. An assignment whose connection went while the database was away is never ended by the
@@ -81,6 +82,7 @@ class Watch:
                 if not isinstance(error, KafkaError) and not is_away(error):
                     raise
                 log.warning("the log and the rows can't be compared now error=%s", type(error).__name__)
+            self._reader.rest()
 
     def _generation(self) -> str:
         with self._store.reading() as tx:
@@ -93,7 +95,9 @@ class Watch:
         for spot, at in list(folding.at.items()):
             tp = TP(self._catalogue.physical(spot.topic), spot.partition)
             lag = max(0, (app.consumer.highwater(tp) or 0) - at[0]) if tp in assigned else 0
-            LAG.labels(spot.topic, str(spot.partition)).set(lag)
+            if self._lags.get(spot) != lag:
+                self._lags[spot] = lag
+                LAG.labels(spot.topic, str(spot.partition)).set(lag)
             if lag:
                 found[spot] = lag
         return found

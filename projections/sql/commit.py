@@ -20,7 +20,7 @@ from topics.events import Record, TopicOpened
 from topics.fetch import Broken, Item, Spot
 
 CHUNK = 2_000  # effects of one record in one transaction
-MOST = 4 * CHUNK  # of all records of a batch
+MOST = 4 * CHUNK  # of all records of a batch, but for the last one's
 CRASHES = 3
 
 
@@ -163,7 +163,7 @@ def _commit(
         except Refused as refusal:
             rows.append(_dead_row(item, str(refusal)))
             continue
-        if index and (len(outs) > CHUNK or len(said) + len(outs) > MOST):
+        if index and len(outs) > CHUNK:
             raise _Cut(index)
         done = at[1] if index == 0 else 0
         until = min(len(outs), done + CHUNK)
@@ -171,19 +171,21 @@ def _commit(
         if until < len(outs):
             half, rest = (item.offset, until, item.event.event_id if item.event else ""), outs
             break
-    if half is None:
-        fold.save(tx, spot, state)
+        if len(said) >= MOST:
+            batch = batch[: index + 1]
+            break
     known = outbox.read_back(tx, [out for _, _, out in said])
-    fresh = [outbox.row_of(offset, i, out) for offset, i, out in said if out.event.event_id not in known]
+    fresh = [outbox.row_of(*said[number]) for number in range(len(said)) if number not in known]
     rows += [r for r in fresh if not noted or (r.source_offset, digest(r.value)) not in noted]  # what no broker takes
-    if half is None and decider is not None:
-        rows += [outbox.answer_row(offset, out) for offset, out in fold.answers(tx, spot, state, decider)]
-    if half is None:
-        outbox.drop(tx, [i for i in map(_id, batch) if i])
-    outbox.put(tx, spot, rows)
     if half is not None:
+        outbox.put(tx, spot, rows)
         positions.move(tx, spot, at, half[:2], half[2])
         return Done(half[0], half[1], _first(rows), rest)
+    fold.save(tx, spot, state)
+    if decider is not None:
+        rows += [outbox.answer_row(offset, out) for offset, out in fold.answers(tx, spot, state, decider)]
+    outbox.drop(tx, map(_id, batch))
+    outbox.put(tx, spot, rows)
     last = batch[-1]
     positions.move(tx, spot, at, (last.offset + 1, 0))
     if mark:
@@ -252,7 +254,7 @@ def _dead(tx: Connection, spot: Spot, batch: Sequence[Item]) -> tuple[dict[int, 
         elif row.ends >= CRASHES:
             crashed.add(row.offset)
     found: dict[int, str] = {i.offset: i.reason for i in batch if isinstance(i, Broken)}
-    for item in batch:
+    for item in batch if noted or crashed else ():
         if isinstance(item, DeadLetter):
             continue
         if item.offset in crashed:

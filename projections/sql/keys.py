@@ -6,10 +6,10 @@ keys go as one JSON text, which the database takes apart.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from sqlalchemy import Column, Text, TypeDecorator, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,7 +24,7 @@ class _Keys(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Iterable[Any] | None, dialect: Any) -> str:  # noqa: ARG002 - the same for both
-        return json.dumps(list(value or ()), ensure_ascii=False)
+        return orjson.dumps(list(value or ())).decode()
 
 
 class _Among(FunctionElement[Any]):

@@ -37,7 +37,7 @@ from topics.fetch import Spot
 
 Key = tuple[str, str]
 NO_TEXT = "{}"
-TEXTS = ("severity", "forward", "body")
+TEXTS, VERSION = ("severity", "forward", "body"), ("version_offset", "version_index")
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
 
@@ -45,7 +45,6 @@ FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until",
 _FIELDS = tuple(f.name for f in fields(Notice))
 _HEAD = _FIELDS[2 : _FIELDS.index("body")]
 _TAIL = _FIELDS[_FIELDS.index("version") + 1 : -1]
-_PLAIN = (*_HEAD, "body", *_TAIL)
 _STEP = tuple(f.name for f in fields(Step))
 _NAMED = ("user_id", "notice_id")
 _AT = 4  # the key and the version come first
@@ -55,7 +54,7 @@ def _columns(table: Table, *names: str) -> Any:
     return select(*[table.c[name] for name in names]).where(among(*[table.c[name] for name in _NAMED]))
 
 
-_TEXTLESS = _columns(notices, *_NAMED, "version_offset", "version_index", *_HEAD, *_TAIL)
+_TEXTLESS = _columns(notices, *_NAMED, *VERSION, *_HEAD, *_TAIL)
 _NOTICES = _TEXTLESS.add_columns(notices.c.body)
 _STEPS = _columns(steps, *_NAMED, *_STEP)
 _EARLY = select(early).where(among(early.c.user_id, early.c.notice_id)).order_by(early.c.offset)
@@ -74,6 +73,7 @@ class State:
     box: Box
     known: set[Key] = field(default_factory=set)
     versions: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    flags: dict[Key, Any] = field(default_factory=dict)
     early_before: dict[Key, list[Record]] = field(default_factory=dict)
     counted: dict[Key, tuple[bool, bool]] = field(default_factory=dict)
     commands_before: dict[Key, tuple[int, int]] = field(default_factory=dict)
@@ -133,19 +133,17 @@ class NoticesFold:
         touched = [n for k in sorted(state.box.touched) if (n := state.box.notices.get(k))]
         new = [n for n in touched if (n.user, n.notice_id) not in state.known]
         old = [n for n in touched if (n.user, n.notice_id) in state.known]
-        insert_all(tx, notices, [_row(n, spot.partition) for n in new])
-        update_all(tx, notices, [_key(n) | dict(zip(FLAGS, _flags(n), strict=True)) for n in old])
+        at = (spot.partition,)
+        insert_all(tx, notices, [_key(n) + at + _head(n) + (n.body, *n.version) + _tail(n) for n in new])
+        moved = [n for n in old if _flags(n) != state.flags[n.user, n.notice_id]]
+        update_all(tx, notices, FLAGS, [_flags(n) + _key(n) for n in moved])
         changed = [n for n in old if n.version != state.versions[n.user, n.notice_id]]
-        update_all(tx, notices, [_key(n) | _version(n) | {f: getattr(n, f) for f in TEXTS} for n in changed])
-        upsert(tx, steps, [_step_row(n, s, spot.partition) for n in touched for s in n.steps.values()])
+        update_all(tx, notices, (*TEXTS, *VERSION), [_texts(n) + n.version + _key(n) for n in changed])
+        upsert(tx, steps, [_key(n) + _name(s) + at + _rest(s) for n in touched for s in n.steps.values()])
         _save_early(tx, spot, state)
         _save_tallies(tx, state, touched)
         fresh = [(k, v) for k, v in state.box.commands.items() if state.commands_before.get(k) != v]
-        upsert(
-            tx,
-            marks,
-            [{"user_id": u, "cmd": c, "partition": spot.partition, "offset": o, "at": at} for (u, c), (o, at) in fresh],
-        )
+        upsert(tx, marks, [(*command, spot.partition, *taken) for command, taken in fresh])
         wanted = [(u, b) for u, b in state.box.preferences.items() if state.preferences_before.get(u) != b]
         upsert(
             tx,
@@ -212,7 +210,7 @@ def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool)
         key = notice.user, notice.notice_id
         state.box.notices[key] = notice
         state.known.add(key)
-        state.versions[key] = notice.version
+        state.versions[key], state.flags[key] = notice.version, _flags(notice)
         state.counted[key] = (notice.unread, notice.unseen)
     for row in tx.execute(_STEPS, {"keys": wanted}) if len(state.known) > known else ():
         state.box.add_step(state.box.notices[row[:2]], Step(*row[2:]))
@@ -271,25 +269,6 @@ def _save_early(tx: Connection, spot: Spot, state: State) -> None:
         insert_all(tx, early, rows)
 
 
-def _key(n: Notice) -> dict[str, Any]:
-    return {"user_id": n.user, "notice_id": n.notice_id}
-
-
-def _version(n: Notice) -> dict[str, Any]:
-    return {"version_offset": n.version[0], "version_index": n.version[1]}
-
-
-def _row(n: Notice, partition: int) -> dict[str, Any]:
-    return {
-        "user_id": n.user,
-        "notice_id": n.notice_id,
-        "partition": partition,
-        "version_offset": n.version[0],
-        "version_index": n.version[1],
-        **dict(zip(_PLAIN, _plain(n), strict=True)),
-    }
-
-
 def _notice(row: Any) -> Notice:
     """Of a row of _TEXTLESS or _NOTICES, by place: this is done for each notice of each batch."""
     head, tail = row[_AT : _AT + len(_HEAD)], row[_AT + len(_HEAD) : _AT + len(_HEAD) + len(_TAIL)]
@@ -299,17 +278,11 @@ def _notice(row: Any) -> Notice:
     return found
 
 
-_flags = attrgetter(*FLAGS)
-_plain = attrgetter(*_PLAIN)
-
-
-def _step_row(n: Notice, s: Step, partition: int) -> dict[str, Any]:
-    return {
-        "user_id": n.user,
-        "notice_id": n.notice_id,
-        "partition": partition,
-        **dict(zip(_STEP, _step_of(s), strict=True)),
-    }
-
-
-_step_of = attrgetter(*_STEP)
+# The parts of rows: called for each notice of each batch.
+_key: Any = attrgetter("user", "notice_id")
+_head: Any = attrgetter(*_HEAD)
+_tail: Any = attrgetter(*_TAIL)
+_flags: Any = attrgetter(*FLAGS)
+_texts: Any = attrgetter(*TEXTS)
+_name: Any = attrgetter("what", "step")
+_rest: Any = attrgetter(*(c.name for c in steps.columns if c.name in _STEP and c.name not in ("what", "step")))

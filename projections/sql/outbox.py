@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, tuple_, update
 
 from projections.outgoing import Outgoing
 from projections.sql.keys import among
 from projections.sql.positions import here
-from projections.sql.schema import delivery_requests, delivery_results, notices, outbox
+from projections.sql.schema import delivery_requests, delivery_results, notices, outbox, positions
 from projections.sql.store import insert_new
 from topics.catalogue import DEAD_LETTERS
 from topics.codec import encode
 from topics.dead_letters import KEPT_BYTES, dead_letter_id, digest, to_headers
-from topics.events import DeliveryCancelled, DeliveryRequested, NoticeEnded, NoticeRaised, NoticeUpdated
+from topics.events import DeliveryCancelled, NoticeEnded, NoticeUpdated
 from topics.fetch import Spot
 
 _O, _N = outbox.c, notices.c
@@ -38,6 +39,9 @@ _LANE = (
     )
     .order_by(_O.source_offset, _O.position)
     .limit(bindparam("most"))
+)
+_LANES = select(positions.c.topic, positions.c.partition).where(
+    exists().where(_O.lane_topic == positions.c.topic, _O.lane_partition == positions.c.partition)
 )
 _TOLD = select(_N.user_id, _N.notice_id).where(among(_N.user_id, _N.notice_id))
 _VERSIONS = _TOLD.add_columns(_N.version_offset, _N.version_index)
@@ -65,7 +69,8 @@ class Waiting:
 
 def row_of(source_offset: int, position: int, out: Outgoing) -> Waiting:
     """An event as a row of its lane."""
-    return Waiting(source_offset, position, out.event.event_id, out.topic, out.key, encode(out.event), ())
+    event = out.event
+    return Waiting(source_offset, position, event.event_id, out.topic, out.key, encode(event), ())
 
 
 def answer_row(asked_offset: int, out: Outgoing) -> Waiting:
@@ -73,8 +78,8 @@ def answer_row(asked_offset: int, out: Outgoing) -> Waiting:
 
     One record may ask more than one question (an end is told on every channel), so the place comes from the question.
     """
-    place = ANSWERS + int(hashlib.sha256(out.event.event_id.encode()).hexdigest()[:7], 16)
-    return Waiting(asked_offset, place, out.event.event_id, out.topic, out.key, encode(out.event), ())
+    identity = out.event.event_id
+    return row_of(asked_offset, ANSWERS + int(hashlib.sha256(identity.encode()).hexdigest()[:7], 16), out)
 
 
 def dead_letter_row(
@@ -114,16 +119,21 @@ def waiting_ids(tx: Connection, event_ids: Iterable[str]) -> set[str]:
     return set(tx.execute(_WAIT, {"keys": event_ids}).scalars())
 
 
-def drop(tx: Connection, event_ids: Sequence[str]) -> None:
+def drop(tx: Connection, event_ids: Iterable[str | None]) -> None:
     """These were read back."""
-    if event_ids and tx.execute(_ANY).first() is not None:
-        tx.execute(_DROP, {"keys": event_ids})
+    if tx.execute(_ANY).first() is not None:
+        tx.execute(_DROP, {"keys": [i for i in event_ids if i]})
 
 
 def lane(tx: Connection, spot: Spot, after: tuple[int, int], limit: int) -> list[Waiting]:
     """The next rows of a lane behind (source offset, position), oldest first."""
     where = here(spot) | {"after_offset": after[0], "after_position": after[1], "most": limit}
     return [_waiting(r) for r in tx.execute(_LANE, where)]
+
+
+def lanes(tx: Connection) -> list[Spot]:
+    """The lanes in which something waits."""
+    return [Spot(*row) for row in tx.execute(_LANES)]
 
 
 def bury(tx: Connection, spot: Spot, row: Waiting, reason: str) -> None:
@@ -149,37 +159,30 @@ def _waiting(row: Any) -> Waiting:
     return Waiting(row.source_offset, row.position, row.event_id, row.topic, row.key, bytes(row.value), headers)
 
 
-def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[str]:
-    """Event ids of `outs` that were read back already, by the rows that they made."""
-    found: set[str] = set()
-    told: dict[tuple[str, str], str] = {}
-    ended: dict[tuple[str, str], str] = {}
-    updates: list[NoticeUpdated] = []
-    asked: dict[str, str] = {}
-    recalled: dict[str, str] = {}
-    for out in outs:
-        match out.event:
-            case NoticeRaised() as e:
-                told[e.user, e.notice_id] = e.event_id
-            case NoticeEnded() as e:
-                ended[e.user, e.notice_id] = e.event_id
-            case NoticeUpdated() as e:
-                updates.append(e)
-            case DeliveryRequested() as e:
-                asked[e.delivery_id] = e.event_id
-            case DeliveryCancelled() as e:
-                recalled[e.delivery_id] = e.event_id
+def read_back(tx: Connection, outs: Sequence[Outgoing]) -> set[int]:
+    """Which of `outs` (by number) were read back already, by the rows that they made."""
+    marked: dict[Any, defaultdict[Any, list[int]]] = {q: defaultdict(list) for q in (_TOLD, _ENDED, _REQUESTED, _OVER)}
+    updates: list[tuple[int, NoticeUpdated]] = []
+    for number, out in enumerate(outs):
+        if len(out.mark) == 1:
+            marked[_REQUESTED][out.mark[0]].append(number)
+        elif out.mark:
+            marked[_TOLD][out.mark].append(number)
+        else:
+            match out.event:
+                case NoticeEnded() as e:
+                    marked[_ENDED][e.user, e.notice_id].append(number)
+                case NoticeUpdated() as e:
+                    updates.append((number, e))
+                case DeliveryCancelled() as e:
+                    marked[_OVER][e.delivery_id].append(number)
+    found: set[int] = set()
     if updates:
-        rows = tx.execute(_VERSIONS, {"keys": {(e.user, e.notice_id) for e in updates}})
+        rows = tx.execute(_VERSIONS, {"keys": {(e.user, e.notice_id) for _, e in updates}})
         at = {(r.user_id, r.notice_id): (r.version_offset, r.version_index) for r in rows}
         never = (-1, -1)
-        found.update(
-            e.event_id for e in updates if (e.cause_offset, e.cause_index) <= at.get((e.user, e.notice_id), never)
-        )
-    for notices_of, query in ((told, _TOLD), (ended, _ENDED)):
-        if notices_of:
-            found.update(notices_of[r.user_id, r.notice_id] for r in tx.execute(query, {"keys": notices_of}))
-    for deliveries_of, query in ((asked, _REQUESTED), (recalled, _OVER)):
-        if deliveries_of:
-            found.update(deliveries_of[i] for i in tx.execute(query, {"keys": deliveries_of}).scalars())
+        found.update(n for n, e in updates if (e.cause_offset, e.cause_index) <= at.get((e.user, e.notice_id), never))
+    for query, numbers in marked.items():
+        for row in tx.execute(query, {"keys": numbers}) if numbers else ():
+            found.update(numbers[row[0] if len(row) == 1 else tuple(row)])
     return found

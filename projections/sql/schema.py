@@ -2,7 +2,8 @@
 
 A row is written by the events of one topic only; what two topics say of one thing stands in two tables. There
 are no migrations: another STAMP (raised with every change of a table or a fold) means that the rows are rebuilt from
-the log. Times are milliseconds of the log; texts that came as JSON stay text.
+the log. Times are milliseconds of the log; texts that came as JSON stay text. In SQLite a table of short rows is the
+tree of its key (`sqlite_with_rowid`), so that each row is written once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-STAMP = 3
+STAMP = 4
 
 metadata = MetaData()
 
@@ -45,6 +46,7 @@ positions = Table(
     Column("half_id", String, nullable=False),  # that record's event id; empty when done is 0
     Column("epoch", String, nullable=False),
     PrimaryKeyConstraint("topic", "partition"),
+    sqlite_with_rowid=False,
 )
 
 trail = Table(
@@ -56,6 +58,7 @@ trail = Table(
     Column("event_id", String, nullable=False),
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "partition", "offset"),
+    sqlite_with_rowid=False,
 )
 
 outbox = Table(
@@ -71,6 +74,7 @@ outbox = Table(
     Column("value", LargeBinary, nullable=False),
     Column("headers", Text),
     PrimaryKeyConstraint("lane_topic", "lane_partition", "source_offset", "position"),
+    sqlite_with_rowid=False,
 )
 
 dead_letters = Table(
@@ -289,6 +293,7 @@ steps = Table(
     Column("held_in", String, nullable=False),  # the digest that holds or carried it
     Column("earlier", Text, nullable=False, server_default=""),  # JSON: what was told before
     PrimaryKeyConstraint("user_id", "notice_id", "what", "step"),
+    sqlite_with_rowid=False,
 )
 Index(
     "steps_told",
@@ -326,6 +331,7 @@ tallies = Table(
     Column("user_id", String, primary_key=True),
     Column("unread", BigInteger, nullable=False),
     Column("unseen", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 early = Table(
@@ -338,6 +344,7 @@ early = Table(
     Column("at", BigInteger, nullable=False),
     Column("value", LargeBinary, nullable=False),
     PrimaryKeyConstraint("user_id", "notice_id", "offset"),
+    sqlite_with_rowid=False,
 )
 
 marks = Table(
@@ -350,6 +357,7 @@ marks = Table(
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("user_id", "cmd"),
     Index("marks_by_age", "partition", "at"),
+    sqlite_with_rowid=False,
 )
 
 preferences = Table(
@@ -359,6 +367,7 @@ preferences = Table(
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # ------------------------------------------------------------------ deliveries: what is asked for, and what came of it
@@ -389,6 +398,7 @@ delivery_results = Table(
     Column("outcome", String, nullable=False),  # waiting | sent | failed | cancelled
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 Index(
     "delivery_results_waiting",

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,12 @@ def wipe(tx: Connection) -> str:
     return generation
 
 
+_GENERATION = select(meta.c.stamp, meta.c.generation)  # asked every second: built once
+
+
 def generation(tx: Connection) -> tuple[int, str]:
     """Stamp and generation of the rows; (0, "") where there are none."""
-    row = tx.execute(select(meta.c.stamp, meta.c.generation)).first()
+    row = tx.execute(_GENERATION).first()
     return (row.stamp, row.generation) if row else (0, "")
 
 
@@ -134,36 +138,39 @@ def next_offsets(tx: Connection) -> dict[tuple[str, int], int]:
     }
 
 
-def insert_all(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+Rows = Sequence[dict[str, Any]] | Sequence[tuple[Any, ...]]  # tuples are of all columns, in the table's order
+
+
+def insert_all(tx: Connection, table: Table, rows: Rows) -> None:
     """Insert rows that are not there yet."""
     _put(tx, table, rows, "plain")
 
 
-def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], adding: tuple[str, ...] = ()) -> None:
+def upsert(tx: Connection, table: Table, rows: Rows, adding: tuple[str, ...] = ()) -> None:
     """Insert, or replace the rows with the same primary key; columns in `adding` are added to instead."""
     _put(tx, table, rows, "replace", adding)
 
 
-def insert_new(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def insert_new(tx: Connection, table: Table, rows: Rows) -> None:
     """Insert; rows whose key is there already are left as they are."""
     _put(tx, table, rows, "keep")
 
 
-def update_all(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Set what these rows hold beside their primary key, in the rows with that key."""
+def update_all(tx: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Set these columns (in the table's order) in rows by their primary key, which comes behind the values."""
     if rows:
-        statement, columns = _updating(tx.dialect, table, frozenset(rows[0]))
-        tx.exec_driver_sql(statement, [tuple(map(r.__getitem__, columns)) for r in rows])
+        tx.exec_driver_sql(_updating(tx.dialect, table, columns), rows)
 
 
-def _put(tx: Connection, table: Table, rows: list[dict[str, Any]], conflict: str, adding: tuple[str, ...] = ()) -> None:
+def _put(tx: Connection, table: Table, rows: Rows, conflict: str, adding: tuple[str, ...] = ()) -> None:
     """Straight to the driver: SQLAlchemy's handling of each row's parameters costs more than the insert itself.
 
     All rows have the same columns, of types that both drivers take as they are.
     """
     if rows:
-        statement, columns = _inserting(tx.dialect, table, frozenset(rows[0]), conflict, adding)
-        tx.exec_driver_sql(statement, [tuple(map(r.__getitem__, columns)) for r in rows])
+        given = frozenset(rows[0] if isinstance(rows[0], dict) else table.columns.keys())
+        statement, columns = _inserting(tx.dialect, table, given, conflict, adding)
+        tx.exec_driver_sql(statement, [r if isinstance(r, tuple) else itemgetter(*columns)(r) for r in rows])
 
 
 @cache
@@ -184,11 +191,10 @@ def _inserting(
 
 
 @cache
-def _updating(dialect: Dialect, table: Table, given: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    keys = tuple(c.name for c in table.primary_key.columns)
-    columns = tuple(c.name for c in table.columns if c.name in given and c.name not in keys)
-    statement = update(table).where(*(table.c[k] == bindparam(f"at_{k}", type_=table.c[k].type) for k in keys))
-    return str(statement.compile(dialect=_positional(dialect), column_keys=columns)), columns + keys
+def _updating(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> str:
+    keys = table.primary_key.columns
+    statement = update(table).where(*(k == bindparam(f"at_{k.name}", type_=k.type) for k in keys))
+    return str(statement.compile(dialect=_positional(dialect), column_keys=columns))
 
 
 def _positional(dialect: Dialect) -> Dialect:

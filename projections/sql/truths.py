@@ -43,7 +43,7 @@ from topics.events import (
     TokenRevoked,
 )
 from topics.fetch import Spot
-from topics.json_text import parse
+from topics.json_text import checked, read
 
 Row = dict[str, Any]
 
@@ -165,7 +165,7 @@ def _answer(body: bytes) -> str:
     """What the channel's server said, as people read it."""
     text = body.decode(errors="replace")
     try:
-        said = parse(text)
+        said = read(text)
     except ValueError:
         said = text
     found = said.get("answer") if isinstance(said, dict) else said
@@ -334,12 +334,10 @@ def silence_row(record: Record) -> tuple[str, Row | None]:
 def json_text(body: bytes) -> str:
     """A body as JSON text. Refused if it is none."""
     try:
-        text = body.decode()
-        parse(text)
+        return checked(body)
     except ValueError as error:
         msg = "the body is no JSON text"
         raise Refused(msg) from error
-    return text
 
 
 def alert_configs_fold() -> TruthFold:
