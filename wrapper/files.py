@@ -39,7 +39,13 @@ class Files:
         return {a.name: a for a in load(self._files, self._types, self._most_shards)}
 
     def _prints(self) -> dict[str, tuple[Alert, Print]]:
-        return {name: (a, _print([a.cwd / part for part in a.run])) for name, a in self.alerts.items()}
+        return {name: (a, _print([_program(a)])) for name, a in self.alerts.items()}
+
+
+def _program(alert: Alert) -> Path:
+    """The first word of `run` that is a file of its own: whatever follows may be a file that the program writes."""
+    paths = [alert.cwd / part for part in alert.run]
+    return next((path for path in paths if _changed(path) is not None), paths[0])
 
 
 def _print(paths: list[Path]) -> Print:
