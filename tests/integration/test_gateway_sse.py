@@ -123,9 +123,14 @@ async def test_a_stream_lives_by_comments_and_ends_with_a_reason(site: Site, mon
             ended = await stream.next()
             assert (ended.name, ended.frame["error"]["code"], ended.id) == ("error", "unauthorized", position)
             await stream.end()
-        async with door.stream("entities/vm") as leaving:
+        live = door.server.gateway.live
+        ahead = live.token("entities.vm", dict.fromkeys(live.vector("entities.vm"), 9))
+        async with door.stream("entities/vm") as leaving, door.http() as waiting:
             await leaving.next()
+            held = asyncio.create_task(waiting.get("/v1/sse", params={"channel": "entities/vm", "since": ahead}))
+            await door.until(lambda: len(door.server.gateway.connections) == 2)
             await asyncio.gather(door.server.gateway.drain(), told_to_come_back(leaving))
+            assert (await held).json()["detail"] == "The gateway is going away."
         assert (await told_to_leave(door)) == 503
 
 
