@@ -61,9 +61,27 @@ _methods = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE",
 _paths = (
     *("/v1/entities/vm/a", "/v1/entities/vm", "/v1/notices", "/v1/notices/mark", "/v1/notices/resolve", "/v1/me"),
     *("/v1/alert-configs", "/v1/alert-configs/x", "/v1/recipients/x", "/v1/preferences", "/v1/silences", "/v1/ws"),
+    *("/v1/sse?channel=entities/vm", "/v1/sse?channel=inbox", "/v1/sse?channel=entities/vm&access_token=x.y.z"),
     *("/healthz", "/openapi.json", "/", "//", "/%00", "/%ff", "/v1/entities/vm/%00", "*", "x", "/?\x00"),
 )
-_names = ("at_least", "cursor", "limit", "filter", "q", "name", "state", "user", "until", "since", "as_of", "channel")
+_names = (
+    "channel",
+    "snapshot",
+    "since",
+    "expand",
+    "at_least",
+    "cursor",
+    "limit",
+    "filter",
+    "q",
+    "name",
+    "state",
+    "user",
+    "until",
+    "since",
+    "as_of",
+    "channel",
+)
 _given = ("", "%00", "%ff", "0", "-1", "9" * 30, TOKEN, "WyJcdTAwMDAiXQ", "WzEsIlx1MDAwMCJd", "%7B%7D")
 _queries = st.lists(st.builds("{}={}".format, st.sampled_from(_names), st.sampled_from(_given)), max_size=2)
 _lengths = ("0", "5", "+5", "-1", "5, 5", "0x5", "9" * 30, " 5", "5\r\ncontent-length: 6", "1e3", "")
@@ -71,6 +89,7 @@ _headers = (
     *(f"content-length: {length}" for length in _lengths),
     *("transfer-encoding: chunked", "transfer-encoding: x, chunked", "transfer-encoding : chunked"),
     *("content-type: application/x-ndjson", 'if-match: "v1"', "if-match: *", "idempotency-key: \x00"),
+    *(f"last-event-id: {TOKEN}", "last-event-id: x", "origin: https://evil.test", "origin: http://["),
     *("expect: 100-continue", "connection: close", "connection: upgrade", "upgrade: websocket"),
     *(" folded: x", "no colon", "x: \x00", "x: \xff", "host: a\r\nhost: b", "x: " + "y" * 70_000),
 )
@@ -92,7 +111,9 @@ _bodies = st.one_of(
 def requests(draw: st.DrawFn) -> bytes:
     """One request; in half of them the length is right, whatever else is not, and half have no odd headers."""
     body, query = draw(_bodies), "&".join(draw(_queries))
-    lines = [f"{draw(st.sampled_from(_methods))} {draw(st.sampled_from(_paths))}{'?' * bool(query)}{query} HTTP/1.1"]
+    path = draw(st.sampled_from(_paths))
+    target = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+    lines = [f"{draw(st.sampled_from(_methods))} {target} HTTP/1.1"]
     lines += ["host: localhost", f"authorization: Bearer {token()}"]
     lines += draw(st.just([]) | st.lists(st.sampled_from(_headers), max_size=4))  # most of these are no HTTP at all
     lines += draw(st.sampled_from([[], [f"content-length: {len(body)}"]]))

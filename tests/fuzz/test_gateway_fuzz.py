@@ -105,9 +105,9 @@ def answers(data: bytes) -> list[tuple[int, bytes]]:
         head, _, data = data.partition(b"\r\n\r\n")
         line, *named = head.split(b"\r\n")
         status = int(line.split()[1])
-        if status == 101:
-            return found
         fields = {n.lower(): v.strip() for n, _, v in (h.partition(b":") for h in named)}
+        if status == 101 or b"event-stream" in fields.get(b"content-type", b""):
+            return [*found, (status, b"")]
         size = int(fields.get(b"content-length", b"0"))
         found.append((status, data[:size]))
         data = data[size:]
