@@ -4,6 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from api.settings import Limits
-from tests.integration.gateway_world import Site
+from tests.integration.gateway_world import Site, Stream
 from topics.catalogue import ALERT_REPORTS
 from topics.events import AlertReported
 from topics.ids import new_id
@@ -274,14 +275,22 @@ async def test_a_live_inbox_equals_the_rows_after_random_marks_on_two_gateways(s
     dice = random.Random(7)
     async with site.gateway() as door, site.gateway() as other, door.http() as http:
         view: dict[str, Any] = {}
-        position = None
+        position: str | None = None
         ids: list[str] = []
         written: list[str] = []
-        for _ in range(8):
+        for visit in range(8):
             where = dice.choice((door, other))
-            async with where.socket() as client:
-                answer = await client.ask(subscribe={"channel": "inbox", **({"since": position} if position else {})})
+            async with AsyncExitStack() as stack:
+                client = await stack.enter_async_context(where.socket())
+                since = {"since": position} if position is not None else {}
+                stream: Stream | None = None
+                if visit % 2:
+                    stream = await stack.enter_async_context(where.stream("inbox", position))
+                    answer = (await stream.next()).frame["ok"]
+                else:
+                    answer = await client.ask(subscribe={"channel": "inbox", **since})
                 view |= {n["id"]: n for n in answer["snapshot"]}
+                assert answer["counts"] == counted(view)
                 position, expected = answer["position"], dice.randrange(1, 6)
                 for _ in range(expected):
                     if not ids or dice.random() < 0.5:
@@ -294,9 +303,10 @@ async def test_a_live_inbox_equals_the_rows_after_random_marks_on_two_gateways(s
                         marked = await client.ask(mark={"cmd": str(uuid.uuid4()), "ids": some, "as": how})
                         written.append(marked["position"])
                 for _ in range(dice.choice((expected, max(0, expected - 2)))):
-                    frame = await client.push()
+                    frame = (await stream.next()).frame if stream else await client.push()
                     position = frame["position"]
                     take(view, frame["event"])
+                    assert frame["counts"] == counted(view), "counts hold for their position"
         for at in written:
             assert (await http.get("/v1/notices/counts", params={"at_least": at})).status_code == 200
         async with door.socket() as client:
@@ -305,6 +315,15 @@ async def test_a_live_inbox_equals_the_rows_after_random_marks_on_two_gateways(s
         everything = (await http.get("/v1/notices", params={"state": "all", "limit": 200})).json()
         assert {n["id"]: n["state"] for n in everything["items"]} == {i: n["state"] for i, n in view.items()}
         assert answer["counts"] == everything["counts"]
+
+
+def counted(view: dict[str, Any]) -> dict[str, int]:
+    """The counts of a client's own view."""
+    standing = [n["state"] for n in view.values() if n["state"]["archived_at"] is None]
+    return {
+        name: sum(state[f"{at}_at"] is None for state in standing)
+        for name, at in (("unread", "read"), ("unseen", "seen"))
+    }
 
 
 def take(view: dict[str, Any], event: dict[str, Any]) -> None:
