@@ -109,6 +109,8 @@ class Done(_Message):
     state: Annotated[str | None, Field(max_length=STATE_BYTES), ANY_JSON] = None
 
 
+_DONE = Done(type="done")  # what programs say most
+_PLAIN_DONE = (b'{"type":"done"}', b'{"type": "done"}')
 Message = Hello | Notice | Resolve | Error | Done
 _models: dict[str, type[Message]] = {"hello": Hello, "notice": Notice, "resolve": Resolve, "error": Error, "done": Done}
 
@@ -139,6 +141,8 @@ class TooLong:
 
 def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
     """One line of stdout (without its end)."""
+    if line in _PLAIN_DONE:
+        return _DONE
     if isinstance(line, TooLong):
         return Rejected("too_long", f"a line of {line.length} bytes; the limit is {LINE_BYTES}", line.head)
     if not line.startswith(b"{"):

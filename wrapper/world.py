@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
+
+import orjson
 
 from topics.catalogue import ALERT_CONFIGS, RECIPIENTS
 from topics.events import (
@@ -119,8 +121,14 @@ def nothing(record_at: tuple[str, int, int, int]) -> Change:
 
 def change_in(record: Record, alert: str) -> Change:
     """What `record` of an input topic means to `alert`. Unreadable when its body can't be used."""
-    base = nothing((record.topic, record.partition, record.offset, record.timestamp))
     event = record.event
+    if isinstance(event, EntityChanged):  # nearly all are
+        at = record.timestamp if event.at is None else event.at
+        gone = event.op == "deleted"
+        value = None if gone else Entity(_object(event.body, event.body_key), at, record.cause)
+        spot = Spot(record.topic, record.partition)
+        return Change(spot, record.offset, record.timestamp, "entity", event.entity_id, event.entity_type, value)
+    base = nothing((record.topic, record.partition, record.offset, record.timestamp))
     match event:
         case TopicOpened():
             return base
@@ -132,12 +140,6 @@ def change_in(record: Record, alert: str) -> Change:
             return replace(
                 base, value=Config(text, members(text).get("metric", "null"), event.lanes, event.forward, record.cause)
             )
-        case EntityChanged():
-            base = replace(base, kind="entity", id=event.entity_id, entity_type=event.entity_type)
-            if event.op == "deleted":
-                return base
-            at = record.timestamp if event.at is None else event.at
-            return replace(base, value=Entity(_object(event.body, event.body_key), at, record.cause))
         case RecipientChanged():
             told = {k: v for k, v in members(_object(event.body, event.body_key)).items() if k in RECIPIENT_FIELDS}
             return replace(base, kind="recipient", id=event.recipient_id, value=Recipient(joined(told)))
@@ -165,7 +167,7 @@ def _object(body: bytes | None, body_key: str | None) -> str:
         raise Unreadable(msg)
     try:
         text = body.decode()
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _loads(text)
     except (ValueError, RecursionError) as error:
         msg = f"the body is not JSON: {str(error)[:200]}"
         raise Unreadable(msg) from error
@@ -173,6 +175,14 @@ def _object(body: bytes | None, body_key: str | None) -> str:
         msg = "the body is not a JSON object"
         raise Unreadable(msg)
     return compact(text) if "\n" in text or "\r" in text else text.strip()
+
+
+def _loads(text: str) -> Any:
+    """What the text says; some numbers and escapes that JSON knows only Python's own reader takes."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text, parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> NoReturn:
