@@ -7,9 +7,11 @@ what follows from a record is folded before it, so that next to nothing passes t
 from __future__ import annotations
 
 import gc
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from projections.sql import positions, settling
 from projections.sql.commit import commit
@@ -57,9 +59,11 @@ class Refold:
             at = self.at[spot]
             done = commit(self.store, fold, spot, part, at, self.rows_of, decider=None, mark=True)
             self.at[spot] = (done.next, done.done)
-            items = [i for i in items if i.offset >= done.next] if done.next <= part[-1].offset else items[len(part) :]
-            # A record that the database refuses costs its whole batch: look for it in small ones.
-            self._most = min(BATCH, self._most * 4) if done.next > part[-1].offset else max(1, self._most // 8)
+            folded = bisect_left(part, done.next, key=attrgetter("offset"))
+            items = items[folded:]
+            # One that the database refuses, or that is to very many, costs its whole batch: look for it in small ones.
+            alone = not folded or folded == 1 < len(part)
+            self._most = max(1, self._most // 8) if alone else min(BATCH, self._most * 4)
 
     def pass_over(self, spot: Spot, to: int) -> None:
         """Nothing readable stands before `to`: compacted away, or the marks of transactions."""

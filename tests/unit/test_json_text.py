@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topics.json_text import compact, joined, members
+from topics.json_text import checked, compact, joined, members, parse, read
 
 ODD = '{"a": 1.10, "b" :{"x":1 , "x":2}, "c":"\\ud800 \\u00e9 /", "d":1e400, "e":[123456789012345678901234567890]}'
 
@@ -36,6 +36,41 @@ def test_of_a_doubled_name_the_last_stands_and_at_its_place() -> None:
 def test_what_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSONDecodeError is one
         members(text)
+    with pytest.raises(ValueError):  # noqa: PT011
+        checked(text.encode(), an_object=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ODD,
+        " null ",
+        "NaN",
+        '{"a":-Infinity}',
+        '{"a":01}',
+        '"\x01"',
+        '"\\ud800"',
+        "\ufeff{}",
+        "1e999",
+        "[" * 900 + "]" * 900,
+        "[" * 1_000 + "]" * 1_000,
+        '{"a":' * 5_000 + "1" + "}" * 5_000,
+        "9" * 400,
+        "9" * 5_000,
+        "{}\0",
+        '{"\\u0000":1}',
+    ],
+)
+def test_the_quick_reader_takes_what_the_other_takes(text: str) -> None:
+    try:
+        expected = parse(text)
+    except ValueError:
+        for taking in (read, lambda text: checked(text.encode())):
+            with pytest.raises(ValueError):  # noqa: PT011
+                taking(text)
+    else:
+        assert read(text) == expected
+        assert checked(text.encode()) == text
 
 
 JSON = st.recursive(
