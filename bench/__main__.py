@@ -1,5 +1,5 @@
-"""`python -m bench [start|paths|inbox|explain|peer|live|rebuild|backlog|clock|fan_out]`: all without a name; only some
-parts of one as in `live:idle,filters`.
+"""`python -m bench [start|paths|inbox|explain|peer|live|rebuild|backlog|clock|fan_out|wrapper]`: all without a name;
+only some parts of one as in `live:idle,filters`.
 
 Prints Markdown, as in docs.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from bench import backlog, clock, explain, fan_out, inbox, paths, rebuild, start
+from bench import backlog, clock, explain, fan_out, inbox, paths, rebuild, start, wrapper
 from bench.live import run as live
 from bench.peer import run as peer
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "backlog": backlog.main,
     "clock": clock.main,
     "fan_out": fan_out.main,
+    "wrapper": wrapper.main,
 }
 
 
