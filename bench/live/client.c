@@ -10,10 +10,11 @@
  * connection counts as there.
  *
  * A message holds #n:<number>,t:<nanoseconds of CLOCK_MONOTONIC>, and no quotes there, which some escape. Each connection should get every STRIDE-th number (0:
- * any that are larger than the last). Up to the number SKIP nothing is measured.
+ * any that are larger than the last). No latency is taken of numbers below SKIP.
  *
- * Standard input: "say FRAME" changes what is said at the next connection, "drop" ends all connections without a word, "back N" opens them again at once and says "caught <seconds>"
- * when each has had number N; at its end the figures are printed as one JSON object. It says "ready" when all are there. */
+ * Standard input: "say FRAME" changes what is said at the next connection, "drop" ends all connections without a word,
+ * "back N" opens them again at once and says "caught <seconds>" when each has had number N, "count" says how many
+ * deliveries there were so far; at its end the figures are printed as one JSON object. It says "ready" when all are there. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,7 @@ static Socket *all;
 static char *tokens[1 << 16], *head, *frames, *input;
 static int port, count, token_count, ready, poller, there, opening, next_to_open, caught;
 static int64_t stride, skip, target = -1;
-static uint64_t deliveries, missing, repeated, closed, *took, largest, back_at;
+static uint64_t deliveries, measured, missing, repeated, closed, *took, largest, back_at;
 
 static uint64_t now(void) {
     struct timespec t;
@@ -118,8 +119,9 @@ static void message(Socket *s, char *text, size_t size, uint64_t at) {
     if (n > s->last) s->last = n;
     if (target >= 0 && n == target && ++caught == count)
         printf("caught %.4f\n", (double)(now() - back_at) / 1e9), fflush(stdout);
-    if (n < skip) return;
     deliveries++;
+    if (n < skip) return;
+    measured++;
     uint64_t us = (at - strtoull(time + 3, NULL, 10)) / 1000;
     if (us > largest) largest = us;
     took[us / STEP_US < STEPS ? us / STEP_US : STEPS - 1]++;
@@ -204,6 +206,7 @@ static int command(void) {
     ssize_t n = read(0, line, sizeof line - 1);
     if (n <= 0) return 0;
     if (!strncmp(line, "say ", 4)) frames = strdup(line + 4);
+    if (!strncmp(line, "count", 5)) printf("counted %lu\n", deliveries);
     struct linger hard = {1, 0};
     for (int i = 0; i < count && !strncmp(line, "drop", 4); i++) {
         setsockopt(all[i].fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
@@ -221,7 +224,7 @@ static int command(void) {
 static double percentile(double share) {
     uint64_t before = 0;
     for (uint64_t i = 0; i < STEPS; i++)
-        if ((before += took[i]) > share * (double)deliveries) return (double)i * STEP_US / 1e3;
+        if ((before += took[i]) > share * (double)measured) return (double)i * STEP_US / 1e3;
     return 0;
 }
 
@@ -252,7 +255,7 @@ int main(int argc, char **argv) {
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
     double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-    printf("{\"deliveries\":%lu,\"missing\":%lu,\"repeated\":%lu,\"closed\":%lu,\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f,\"cpu\":%.2f}\n",
-        deliveries, missing, repeated, closed, percentile(0.5), percentile(0.99), (double)largest / 1e3, cpu);
+    printf("{\"deliveries\":%lu,\"measured\":%lu,\"missing\":%lu,\"repeated\":%lu,\"closed\":%lu,\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f,\"cpu\":%.2f}\n",
+        deliveries, measured, missing, repeated, closed, percentile(0.5), percentile(0.99), (double)largest / 1e3, cpu);
     return 0;
 }

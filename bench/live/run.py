@@ -80,12 +80,13 @@ def _told(programs: Programs, side: Side, rate: int, floor: float) -> None:
         writing = produce(side.where, side.topic, side.kind, rate=rate, count=warm, first=0)
         writing.wait()
         others, before = Others(client.pid, *side.pids, *_rest(client.pid, side.pids)), cpu_s(*side.pids)
+        had = client.count()
         writing = produce(side.where, side.topic, side.kind, rate=rate, count=count, first=warm)
         writing.wait()
         time.sleep(SETTLE_S)
-        cpu, share = cpu_s(*side.pids) - before, others.share()
+        cpu, told, share = cpu_s(*side.pids) - before, client.count() - had, others.share()
         found = client.figures()
-    _row(side.name, rate, found, cpu, floor, count * CLIENTS, share)
+    _row(side.name, rate, found, cpu / max(1, told) * 1e6, floor, count * CLIENTS, share)
 
 
 def _loop(programs: Programs, rate: int) -> float:
@@ -102,17 +103,18 @@ def _loop(programs: Programs, rate: int) -> float:
         found = client.figures()
     process.kill()
     process.wait()
-    _row("a loop of send() in C", rate, found, said["cpu"], 0, said["sent"], share)
-    return float(said["cpu"] / said["sent"] * 1e6)
+    million = float(said["cpu"] / said["sent"] * 1e6)
+    _row("a loop of send() in C", rate, found, million, 0, said["sent"], share)
+    return million
 
 
-def _row(name: str, rate: int, found: Figures, cpu: float, floor: float, wanted: int, share: float) -> None:
-    million = cpu / max(1, found.deliveries) * 1e6
+def _row(name: str, rate: int, found: Figures, million: float, floor: float, wanted: int, share: float) -> None:
     times = f"{million / floor:.2f} ×" if floor else "1"
     faults = f"{found.missing:,}, {found.repeated:,}, {found.closed:,}"
-    there = f"{found.deliveries / wanted:.1%}"
+    there = f"{found.measured / wanted:.1%}"
+    took = f"{found.p50:.1f}, {found.p99:.1f}" if found.measured else "later than the run"
     print(
-        f"| {name} | {rate} | {million:.2f} | {times} | {found.p50:.1f}, {found.p99:.1f} | {there} "
+        f"| {name} | {rate} | {million:.2f} | {times} | {took} | {there} "
         f"| {faults} | {found.cpu:.1f} s | {share:.0%} |",
         flush=True,
     )
@@ -142,9 +144,9 @@ def inboxes(programs: Programs, made: Log) -> None:
             time.sleep(SETTLE_S)
             cpu, share = cpu_s(running.pid) - before, others.share()
             found = client.figures()
-    faults = f"{found.missing + count - found.deliveries:,}, {found.repeated:,}, {found.closed:,}"
+    faults = f"{found.missing + count - found.measured:,}, {found.repeated:,}, {found.closed:,}"
     times = f"{found.p50:.1f}, {found.p99:.1f}, {found.max:.1f}"
-    cost = cpu / found.deliveries * 1e6
+    cost = cpu / found.measured * 1e6
     print(f"| {CLIENTS:,} | {rate:,} | {cost:.0f} | {times} | {faults} | {share:.0%} |")
 
 

@@ -35,9 +35,10 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the client found; times in ms, `cpu` its own seconds."""
+    """What the client found; times in ms, of the `measured` deliveries; `cpu` its own seconds."""
 
     deliveries: int
+    measured: int
     missing: int
     repeated: int
     closed: int
@@ -103,6 +104,15 @@ class Client:
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         self.hear("done")
+
+    def count(self) -> int:
+        """How many deliveries there were so far."""
+        assert self._process.stdin
+        self._process.stdin.write("count\n")
+        self._process.stdin.flush()
+        found = int(self.hear("counted"))
+        self.hear("done")
+        return found
 
     def figures(self) -> Figures:
         """It ends, and says what it found."""
