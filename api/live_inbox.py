@@ -100,6 +100,8 @@ class UserInbox:
         """What `apply` accepts; what it refuses is a dead letter elsewhere and changes nothing here."""
         if record.event is None or isinstance(record.event, TopicOpened | Decided):
             return None
+        if getattr(record.event, "user", "") != self.user:
+            return None  # a stranger wrote it under this user's key
         if isinstance(record.event, Due) and record.event.what != "snooze":
             return None  # what became of forwards is asked of the rows
         try:

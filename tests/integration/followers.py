@@ -14,9 +14,10 @@ from typing import Any, Self
 
 from tests.integration.gateway_process import token
 from tests.integration.gateway_world import Site
+from tests.integration.odd_records import odd
 from tests.integration.worker_site import entity
-from topics.catalogue import entity_topic
-from topics.events import EntityChanged, Record
+from topics.catalogue import NOTICES, entity_topic
+from topics.events import EntityChanged, Event, Record
 from topics.fetch import reading
 from topics.partition import partition_of
 from topics.produce import Producer
@@ -184,8 +185,17 @@ class Writer:
 
     async def one(self, entity_id: str, n: int) -> str:
         """One change; its id."""
-        await self._producer.send(VM, entity_id, entity(entity_id, json.dumps({"n": n}).encode()))
+        await self.say(VM, entity_id, entity(entity_id, json.dumps({"n": n}).encode()))
         return entity_id
+
+    async def say(self, topic: str, key: str, event: Event) -> None:
+        """Anything else."""
+        await self._producer.send(topic, key, event)
+
+    async def odd(self, topic: str) -> None:
+        """What no program of ours would write, for those whom it might concern."""
+        key = self._dice.choice(("u1", "u1", "u2", "e1", "") if topic == NOTICES else ("e1", "e2", "u1", ""))
+        await self._producer.enqueue_bytes(topic, key, odd(self._dice))
 
 
 async def changes(site: Site) -> list[tuple[int, int, str, int | None]]:

@@ -20,10 +20,12 @@ import pytest
 
 from api.settings import Limits
 from broker.embedded import EmbeddedBroker
-from tests.integration.followers import BELOW_5, Follower, Line, Writer, dial, until, until_told
+from tests.integration.followers import BELOW_5, VM, Follower, Line, Writer, dial, until, until_told
 from tests.integration.gateway_process import MIB, GatewayProcess
 from tests.integration.gateway_world import Site
 from tests.integration.rude import come_and_go
+from tests.integration.worker_site import raised
+from topics.catalogue import CONTROLS, NOTICES
 
 FULL = bool(os.environ.get("GATEWAY_FAULTS"))
 CLIENTS = 1_000 if FULL else 60
@@ -123,6 +125,24 @@ async def test_clients_stay_while_the_broker_is_down_and_then_miss_nothing(names
             await until_told(site, followers)
             assert [f.codes for f in followers if f.codes] == []
             assert gateway.memory - before < MAY_GROW
+
+
+async def test_what_strangers_write_on_the_log_harms_no_client(site: Site, tmp_path: Path) -> None:
+    dice, told = random.Random(8), list[Any]()
+    async with gateways(site, tmp_path, 1) as (gateway,), Writer(site, dice) as writer:
+        line = await dial(gateway.port, told.append)
+        for channel in ("entities/vm", "entities/task", "inbox"):
+            line.say(id=channel, subscribe={"channel": channel})
+        await until(lambda: len(told) == 3)
+        for _ in range(20_000 if FULL else 1_500):
+            await writer.odd(dice.choice((NOTICES, NOTICES, NOTICES, VM, "entities.task", CONTROLS)))
+        wanted = raised("u1")
+        await writer.say(NOTICES, "u1", wanted)
+        await writer.one("last", 1)
+        await until(lambda: any(f.get("event", {}).get("id") == "last" for f in told))
+        await until(lambda: any(f.get("event", {}).get("notice", {}).get("id") == wanted.notice_id for f in told))
+        assert not line.over.done()
+        line.transport.abort()
 
 
 async def test_of_clients_that_come_and_go_nothing_stays(site: Site) -> None:
