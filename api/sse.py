@@ -173,10 +173,12 @@ class EventStream(Response):
         self.status_code, self.background = 200, None
         self.init_headers(headers | {"content-type": EVENT_STREAM, "connection": "close"})
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Problem before the beginning."""
         gateway, protocol = self._gateway, scope["extensions"][EXTENSION]
-        if protocol.transport.is_closing():  # nobody would tell that it is over
+        if protocol.transport.is_closing():  # its end may have been told already, and it is not told twice
+            while (await receive())["type"] != "http.disconnect":
+                pass
             return
         address = gateway.admission.enter(scope["client"])
         try:
