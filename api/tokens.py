@@ -81,16 +81,15 @@ class Tokens:
         if not self.revocations.complete:
             raise Problem("not_ready")
         try:
-            claims = self._claims(token)
+            identity = _identity(token, self._claims(token))
         except jwt.ExpiredSignatureError as error:
             raise Problem("unauthorized", "The token has expired.") from error
         except (jwt.InvalidIssuerError, jwt.InvalidAudienceError) as error:
             raise Problem("unauthorized", "The token is by another issuer, or meant for others.") from error
         except jwt.MissingRequiredClaimError as error:
             raise Problem("unauthorized", f"The token lacks {error.claim}.") from error
-        except (InvalidTokenError, KeyError, ValueError) as error:
+        except (InvalidTokenError, KeyError, ValueError, OverflowError) as error:
             raise Problem("unauthorized", "The token is not one that this gateway accepts.") from error
-        identity = _identity(token, claims)
         if self.revocations.refuse(identity):
             raise Problem("unauthorized", "The token was revoked.")
         if len(self._known) >= REMEMBERED:

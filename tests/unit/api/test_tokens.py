@@ -1,5 +1,6 @@
 """Whose token it is, what it may do, and why it is refused."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -177,3 +178,28 @@ def test_settings_that_can_not_be_right_are_refused(tmp_path: Path) -> None:
 )
 def test_ids(text: str, good: bool) -> None:
     assert is_id(text) is good
+
+
+@pytest.mark.parametrize("claim", ["sub", "exp", "scope", "iat", "nbf", "jti", "aud", "filter"])
+def test_well_signed_nonsense_is_taken_or_refused_and_breaks_nothing(claim: str) -> None:
+    tokens = Tokens(SECRET, None)
+    odd: list[Any] = [
+        None,
+        True,
+        10**400,
+        -(10**400),
+        1e308,
+        "",
+        "1",
+        "\0",
+        [],
+        [1],
+        {},
+        {"vm": 1},
+        {"vm": {"op": "not"}},
+    ]
+    for value in odd:
+        claims = {"sub": "u1", "exp": 4_000_000_000, "iat": 1, claim: value}
+        signed = jwt.api_jws.encode(json.dumps(claims).encode(), SECRET, "HS256")
+        with contextlib.suppress(Problem):
+            assert tokens.identify(signed).user
