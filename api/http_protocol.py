@@ -35,6 +35,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._came, self._data = 0, b""
         self._timer: asyncio.TimerHandle | None = None
         self.stream: Connection | None = None  # whoever writes straight to the transport
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head begins."""
@@ -85,9 +86,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._came = 0
                 self._timer = self.loop.call_later(BODY_S, self._look_at_body)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """One request goes to the application."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any longer."""
         self._stop_timer()
+        if self._running is not None:  # uvicorn knows only the last of several requests that came together
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         if self.stream is not None:
             self.stream.lost()

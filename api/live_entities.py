@@ -258,14 +258,18 @@ class LiveEntities:
 
     # ---- lists
     def page(self, wanted: Filter | None, after: str, limit: int) -> tuple[list[Entity], bool]:
-        """At most `limit` matching entities with ids after `after`, in the order of ids; whether there are more."""
+        """At most `limit` matching entities with ids after `after`, in the order of ids, and of them no more than are
+        shown at once; whether there are more.
+        """
         if self._ids is None:
             self._ids = sorted(self.entities)
         found: list[Entity] = []
+        size = 0
         for i in range(bisect_right(self._ids, after) if after else 0, len(self._ids)):
             entity = self.entities[self._ids[i]]
             if _matches(wanted, entity):
-                if len(found) == limit:
+                size += len(entity.body)
+                if len(found) == limit or (found and size > self._limits.snapshot_bytes):
                     return found, True
                 found.append(entity)
         return found, False

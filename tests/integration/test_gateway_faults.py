@@ -16,12 +16,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from api.settings import Limits
 from broker.embedded import EmbeddedBroker
 from tests.integration.followers import BELOW_5, VM, Follower, Line, Writer, dial, until, until_told
-from tests.integration.gateway_process import MIB, GatewayProcess
+from tests.integration.gateway_process import MIB, GatewayProcess, token
 from tests.integration.gateway_world import Site
 from tests.integration.rude import come_and_go
 from tests.integration.worker_site import raised
@@ -248,6 +249,33 @@ async def test_who_never_reads_is_cut_off_at_the_cap_and_others_are_told_all(
         assert len(heard) - told > 300
         for line in (good, *lazy):
             line.transport.abort()
+
+
+async def test_answers_that_nobody_reads_hold_little_and_large_lists_come_in_more_pages(
+    world: tuple[Site, GatewayProcess],
+) -> None:
+    _, gateway = world
+    headers = {"authorization": f"Bearer {token()}"}
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http:
+        sent = [await http.put(f"/v1/entities/task/t{i:02}", json={"x": "y" * 200_000}) for i in range(40)]
+        ids, cursor = list[str](), ""
+        while cursor is not None:
+            query = {"limit": "100", "at_least": sent[-1].json()["position"]} | ({"cursor": cursor} if cursor else {})
+            page = (await http.get("/v1/entities/task", params=query)).json()
+            ids, cursor = ids + [item["id"] for item in page["items"]], page["next"]
+        assert ids == [f"t{i:02}" for i in range(40)]
+        before = gateway.memory
+        peers = [await asyncio.open_connection("127.0.0.1", gateway.port, limit=1) for _ in range(20)]
+        for _, asking in peers:
+            signed = f"host: a\r\nauthorization: Bearer {token()}\r\n\r\n"
+            asking.write(f"GET /v1/entities/task?limit=100 HTTP/1.1\r\n{signed}".encode() * 50)
+        assert (await http.get("/healthz")).status_code == 200
+        assert gateway.memory - before < MAY_GROW
+        for _, asking in peers:
+            asking.transport.abort()
+        assert (await http.get("/healthz")).status_code == 200
+    await until(lambda: gateway.peers == 0)
+    assert gateway.faults == []
 
 
 async def test_clients_that_come_and_go_break_nothing(world: tuple[Site, GatewayProcess]) -> None:
