@@ -95,7 +95,7 @@ def _through(made: Log, told: Path, process: subprocess.Popen[bytes]) -> None:
     changes = (_changed(i % ENTITIES, {"n": i} if i < CHANGES - 1 else last) for i in range(CHANGES))
     made.write(entity_topic("host"), changes)
     wrote = time.monotonic() - begun
-    counts = _until(told, "count", before + 2 + (CHANGES - 1) // 1000, process)[before:]
+    counts = _until(told, "count", before + CHANGES // 1000, process)[before:]
     (first, at), (end, count) = ((int(c[1]), int(c[2])) for c in (counts[0], counts[-1]))
     rate = (count - at) / ((end - first) / 1e9)
     used = (_cpu(process.pid) - cpu) / CHANGES * 1e6

@@ -7,6 +7,7 @@ nothing is committed before `ready` is done.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 
@@ -21,13 +22,15 @@ from wrapper.settle import Line, orphans, settle
 from wrapper.world import Change, World
 
 WINDOW = 256
+QUIET_S = 0.2  # a program that ends after a line has ended by then
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 2 * 1024 * 1024
 
 
 class Conversation:
     """`fold` and `world` are as of the run's start and belong to it from now on; `watched` are the alert's entity
-    types; `window`: how many lines may wait for their `done`. `plain`: there are no `hello` and no `done`.
+    types; `suspects`: inputs at which the program may always end, each given alone, and only when nothing was
+    outstanding for a while: so that what it ends at is known. `plain`: there are no `hello` and no `done`.
     """
 
     def __init__(
@@ -42,12 +45,13 @@ class Conversation:
         inputs: Inputs,
         gap: bool,
         commits: Commits,
-        window: int = WINDOW,
+        suspects: frozenset[tuple[Spot, int]] = frozenset(),
         plain: bool = False,
     ) -> None:
         self.fold, self.world, self.inputs, self.commits, self.gap = fold, world, inputs, commits, gap
         self._alert, self._shard, self._shards, self._watched = alert, shard, shards, watched
-        self._window, self.plain = window, plain
+        self.suspects, self.plain = suspects, plain
+        self._at, self._quiet_since = 0.0, math.inf
         self.ready = False  # its `done` was read
         self.stopping = False
         self.dropped: Counter[str] = Counter()
@@ -82,12 +86,15 @@ class Conversation:
         )
 
     # -------------------------------------------------------------- towards the program
-    def lines(self) -> list[bytes]:
-        """All lines that may be given now."""
+    def lines(self, at: float = math.inf) -> list[bytes]:
+        """All lines that may be given now (monotonic seconds)."""
         out: list[bytes] = []
-        while self._outstanding < self._window and not self.stopping and self.hello_said:
-            line = next(self._opening, None) or self._next()
+        self._at = at
+        while self._outstanding < WINDOW and not self.stopping and self.hello_said:
+            line = next(self._opening, None)
             if line is None:
+                line = self._next()
+            if not line:
                 break
             out.append(line)
             if self.plain:
@@ -105,6 +112,8 @@ class Conversation:
                 return lines.tick(line.seq, line.now)
             if self._outstanding and (_alone(item) or self._alone_given):
                 return None
+            if (item.spot, item.offset) in self.suspects and not self._untold(item) and not self._quiet():
+                return None
             self.inputs.pop(item)
             if not self._untold(item):
                 line = self._give(item.timestamp, item)
@@ -115,8 +124,27 @@ class Conversation:
 
     @property
     def _alone_given(self) -> bool:
-        last = self.undone[-1].change if self.undone else None
-        return last is not None and _alone(last)
+        last = self.undone[-1] if self.undone else None
+        return last is not None and (last.at in self.suspects or (last.change is not None and _alone(last.change)))
+
+    def _quiet(self) -> bool:
+        """Whether nothing has been outstanding for a while."""
+        if not self._outstanding and self._quiet_since == math.inf:
+            self._quiet_since = self._at
+        return not self._outstanding and self._at - self._quiet_since >= QUIET_S
+
+    def _suspect(self, cause: Cause) -> bool:
+        return (Spot(cause.topic, cause.partition), cause.offset) in self.suspects
+
+    def _until_done(self) -> Iterator[bytes]:
+        """Nothing while a suspect is outstanding."""
+        while self.undone and self.undone[-1].at in self.suspects:
+            yield b""
+
+    def _by_itself(self, cause: Cause) -> Iterator[bytes]:
+        """Nothing until a suspect may be given."""
+        while self._suspect(cause) and not self._quiet():
+            yield b""
 
     def _untold(self, change: Change) -> bool:
         if change.kind == "nothing" or change.kind not in self._wants:
@@ -128,6 +156,7 @@ class Conversation:
     ) -> Line:
         self._seq += 1
         self._outstanding += 1
+        self._quiet_since = math.inf
         at = (change.spot, change.offset) if change else None
         if cause is not None:
             at = Spot(cause.topic, cause.partition), cause.offset
@@ -146,19 +175,28 @@ class Conversation:
         count = {"config": 0, "entity": 0, "recipient": 0}
         now = self.fold.now
         if "config" in self._wants:
-            for id_, config in list(self.world.configs.items()):
+            for id_, config in sorted(self.world.configs.items(), key=lambda item: self._suspect(item[1].cause)):
                 count["config"] += 1
+                yield from self._by_itself(config.cause)
                 yield lines.config(self._give(now, cause=config.cause).seq, now, id_, config, snapshot=True)
+                yield from self._until_done()
         if "entity" in self._wants:
-            for (kind, id_), entity in list(self.world.entities.items()):
+            for (kind, id_), entity in sorted(self.world.entities.items(), key=lambda it: self._suspect(it[1].cause)):
                 count["entity"] += 1
+                yield from self._by_itself(entity.cause)
                 yield lines.entity(self._give(now, cause=entity.cause).seq, now, kind, id_, entity, snapshot=True)
+                yield from self._until_done()
         if "recipient" in self._wants:
             for id_, recipient in list(self.world.recipients.items()):
                 count["recipient"] += 1
                 yield lines.recipient(self._give(now).seq, now, id_, recipient, snapshot=True)
         self.ready_seq = self._give(now).seq
         yield lines.ready(self.ready_seq, now, count)
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the program has done any line."""
+        return self._seq > self._outstanding
 
     # -------------------------------------------------------------- from the program
     def heard(self, message: Message, size: int = 0) -> None:

@@ -46,7 +46,7 @@ class NotifyWatcher(threading.Thread):
         self._last = ("", "")
         self._fresh = True  # the file is news: its number of shards counts
         self._told: bool | None = None  # whether the operators think it gets nowhere; null: who knows
-        self._stumbles: dict[Place, list[float]] = {}  # the inputs at which it ended, and when
+        self._suspects: dict[Place, int] = {}  # the inputs at which it may have ended, and how often it surely did
 
     def run(self) -> None:
         """Run after run, until the end."""
@@ -88,8 +88,8 @@ class NotifyWatcher(threading.Thread):
         log.info("started alert=%s run=%d gap=%s pid=%d", name, opened.run, opened.gap, pid)
         setting.report("started", instance=setting.instance, run=str(opened.run), pid=str(pid))
         setting.numbers.state = "running"
-        careful = bool(self._stumbles)
-        run = Run(setting, reader, self._chain, opened, child=child, settled=self._on_ready, careful=careful)
+        suspects = frozenset(self._suspects)
+        run = Run(setting, reader, self._chain, opened, child=child, settled=self._on_ready, suspects=suspects)
         return run.until_over()
 
     def _on_ready(self) -> None:
@@ -122,24 +122,22 @@ class NotifyWatcher(threading.Thread):
             setting.ending.wait()
 
     def _stumble(self, over: Over) -> None:
-        """An input at which the program ends for the third time is put aside, and the program goes on. After the first
-        time lines are given one by one, so that the next ones tell which it is.
+        """An input at which the program surely ended three times is put aside, and the program goes on. What was only
+        outstanding when it ended is a suspect: from then on it is given by itself.
         """
-        setting, now = self._setting, time.monotonic()
-        recent = {
-            at: [t for t in times if now - t < setting.timing.failed_within] for at, times in self._stumbles.items()
-        }
-        self._stumbles = {at: times for at, times in recent.items() if times}
-        if over.at is None:
+        setting, at = self._setting, over.at
+        if at is None:
             return
-        self._stumbles.setdefault(over.at, []).append(now)
-        if len(self._stumbles[over.at]) < POISON_AT:
+        self._suspects[at] = self._suspects.get(at, 0) + over.alone
+        if self._suspects[at] < POISON_AT:
             return
-        spot, offset = over.at
-        del self._stumbles[over.at]
-        setting.skipped.add(over.at)
-        at = f"{spot.topic}:{spot.partition}:{offset}"
-        log.error("input is put aside: the program ends at it at=%s alert=%s reason=%r", at, setting.name, over.reason)
+        spot, offset = at
+        del self._suspects[at]
+        setting.skipped.add(at)
+        where = f"{spot.topic}:{spot.partition}:{offset}"
+        log.error(
+            "input is put aside: the program ends at it at=%s alert=%s reason=%r", where, setting.name, over.reason
+        )
         about = {"topic": spot.topic, "partition": str(spot.partition), "offset": str(offset)}
         setting.outbound.dead_letter(None, b"", **about, reason="poison", detail=over.reason, alert=setting.alert.name)
         setting.report("poison", text=over.reason, stderr=over.last_words, **about)

@@ -22,7 +22,7 @@ from wrapper.chain import Chain, Verdict
 from wrapper.checkpoint import parts
 from wrapper.child import Child
 from wrapper.commits import Commits
-from wrapper.conversation import WINDOW, Conversation
+from wrapper.conversation import Conversation
 from wrapper.opening import Opened, meaning, place_of
 from wrapper.reader import FETCH_WAIT_MS, Reader
 from wrapper.session import Session
@@ -54,12 +54,11 @@ class Over(Exception):
         self.last_words = ""
         self.cause = kind  # in a word, for the numbers
         self.at: Place | None = None  # the input that waited for its `done`
+        self.alone = False  # and nothing but that can be why
 
 
 class Run:
-    """`settled` is called, again and again, once the program has done `ready`. `careful`: lines are given one by one,
-    so that it is known at which of them the program ends.
-    """
+    """`settled` is called, again and again, once the program has done `ready`. `suspects` are given alone."""
 
     def __init__(
         self,
@@ -70,12 +69,12 @@ class Run:
         *,
         child: Child,
         settled: Callable[[], None],
-        careful: bool = False,
+        suspects: frozenset[Place] = frozenset(),
     ) -> None:
         self._setting, self._reader, self._chain, self._child, self._settled = setting, reader, chain, child, settled
         self._name = setting.alert.name
         self._inputs = [s for s in opened.follow if s != setting.own]
-        self._session = Session(setting, _conversation(setting, opened, careful=careful), child)
+        self._session = Session(setting, _conversation(setting, opened, suspects), child)
         self._weighed = 0.0
         self._watcher = AlertWatcher(self._name, child, self._session)
         self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
@@ -197,6 +196,7 @@ class Run:
             child.close()
             self._watcher.join(timeout=FLUSH_S)
             over.at = session.oldest_at()
+            over.alone = over.at is not None and session.alone(over.at)
             if over.kind != "standby":
                 session.commit_now()
                 self._read_until(lambda: session.settled, FLUSH_S)
@@ -248,7 +248,7 @@ class Run:
             self._checkpointed, self._checkpoint_at = chain.accepted, time.monotonic()
 
 
-def _conversation(setting: Setting, opened: Opened, *, careful: bool) -> Conversation:
+def _conversation(setting: Setting, opened: Opened, suspects: frozenset[Place]) -> Conversation:
     commits = Commits(
         alert=setting.alert.name,
         shard=setting.shard,
@@ -267,7 +267,7 @@ def _conversation(setting: Setting, opened: Opened, *, careful: bool) -> Convers
         inputs=opened.inputs,
         gap=opened.gap,
         commits=commits,
-        window=1 if careful else WINDOW,
+        suspects=suspects,
         plain=setting.alert.mode == "plain",
     )
 

@@ -157,13 +157,17 @@ class Session:
         with self._lock:
             return self._talk.undone[0].at if self._talk.undone else None
 
+    def alone(self, at: Place) -> bool:
+        """Whether this input was given by itself to a program that does others: then it is what it ended at."""
+        return at in self._talk.suspects and self._talk.acknowledged
+
     def rejects_too_much(self) -> bool:
         """More than 100 rejected lines within a minute."""
         return len(self._rejects) > REJECTS_PER_MINUTE
 
     # -------------------------------------------------------------- inside the lock
     def _pump(self) -> None:
-        self._child.write(self._talk.lines())
+        self._child.write(self._talk.lines(time.monotonic()))
         for sealed in self._talk.commit(time.monotonic(), now=self._flush):
             self._setting.outbound.commit(self._name, sealed.data, self._send_failed.set)
         head = self._talk.undone[0].seq if self._talk.undone else 0

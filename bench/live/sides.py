@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
@@ -101,7 +102,8 @@ def gateway(log: Log) -> Iterator[Gateway]:
         "TIDINGS_LIMIT_CONNECTIONS_PER_USER": "20000",
     }
     with _running(pinned(SERVER_CORE, TIDINGS, "gateway"), environment=given) as process:
-        _until(f"http://127.0.0.1:{port}/v1/entities/vm", process, header=sign(secret, "bench", SCOPES, ttl_s=600))
+        _until(f"http://127.0.0.1:{port}/v1/me", process)
+        _caught_up(f"http://127.0.0.1:{port}/readyz")
         yield Gateway(log, process, port, secret)
 
 
@@ -159,14 +161,28 @@ def _running(command: list[str], environment: dict[str, str] | None = None) -> I
             process.wait()
 
 
-def _until(url: str, process: subprocess.Popen[bytes], header: str = "") -> None:
+def _caught_up(url: str) -> None:
+    """It waits for nothing but rows, which no worker makes here: what it tells from now on is news."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10):  # noqa: S310
+                return
+        except urllib.error.HTTPError as answer:
+            waiting = json.load(answer)["waiting_for"]
+            if all(what.startswith("rows of ") for what in waiting):
+                return
+        assert time.monotonic() < deadline, f"it waits for {waiting}"
+        time.sleep(0.1)
+
+
+def _until(url: str, process: subprocess.Popen[bytes]) -> None:
     """It answers, be it with a refusal."""
     deadline = time.monotonic() + READY_S
-    request = urllib.request.Request(url, headers={"authorization": f"Bearer {header}"} if header else {})  # noqa: S310
     while True:
         assert process.poll() is None, f"it ended with {process.returncode}"
         try:
-            urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+            urllib.request.urlopen(url, timeout=10).close()  # noqa: S310
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 return

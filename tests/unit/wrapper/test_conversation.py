@@ -304,13 +304,27 @@ def test_in_plain_mode_whatever_is_given_is_done_and_each_notice_is_a_commit() -
     assert not rig.talk.undone
 
 
-def test_with_a_window_of_one_the_line_that_waits_is_the_one_that_was_given_last() -> None:
-    rig = Rig(vms="v", window=1)
+def test_suspects_are_given_alone_and_after_a_while_without_anything_outstanding() -> None:
+    rig = Rig(vms="vw", suspects=frozenset({(VMS, 0), (VMS, 11)}))
     rig.hello()
-    for kind, at in (("config", (CONFIGS, 0)), ("entity", (VMS, 0)), ("ready", None)):
-        assert [line["type"] for line in rig.given()] == [kind]
-        assert [line.at for line in rig.talk.undone] == [at]
-        rig.done()
-    rig.change(vm("w", 11, 2000), vm("x", 12, 2000))
-    assert [line["id"] for line in rig.given()] == ["w"]
-    assert rig.talk.undone[0].at == (VMS, 11)
+
+    def given(at: float) -> list[str]:
+        return [str(json.loads(line).get("id", "ready")) for line in rig.talk.lines(at)]
+
+    assert given(1) == ["c", "w"]
+    assert given(2) == []  # both are outstanding
+    rig.done(seq=2)
+    assert given(3) == []  # perhaps the program is about to end
+    assert given(3.1) == []
+    assert given(3.3) == ["v"]
+    assert [line.at for line in rig.talk.undone] == [(VMS, 0)]
+    assert given(9) == []
+    rig.done()
+    assert given(9) == ["ready"]
+    rig.done()
+    rig.change(vm("x", 11, 2000), vm("y", 12, 2000))
+    assert given(10) == []
+    assert given(10.3) == ["x"]
+    assert given(11) == []
+    rig.done()
+    assert given(11) == ["y"]
