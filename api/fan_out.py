@@ -1,8 +1,8 @@
 """Who is told what on one channel: a frame is built once for all who watch with equal filters and rights, and handed to
 all of them by one task.
 
-The task rests for half as long as its last round took: what is said meanwhile goes out together, in one system call
-for each connection. So nothing waits while there is little to say, and when there is much, a frame costs a
+The task rests for as long as its last round took, and a half more: what is said meanwhile goes out together, in one
+system call for each connection. So nothing waits while there is little to say, and when there is much, a frame costs a
 part of a call. Each watcher has a place among its group's frames, so that what is on its way can be handed to it before
 something else is: order holds on each connection.
 """
@@ -23,7 +23,7 @@ from api.metrics import Metrics
 from api.tasks import must_not_fail
 
 YIELD_AFTER = 200  # watchers told, or handshakes and pongs starve
-REST = 0.5  # times the processor time of a round
+REST = 1.5  # times the processor time of a round
 LONGEST_REST_S = 0.015
 WORTH_RESTING_S = 0.0005
 MOST_BYTES = 1024 * 1024  # on their way; then the log is not read on
