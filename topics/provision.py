@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaError, for_code
+from kafka.errors import KafkaError, NotControllerError, for_code
 
 from topics.catalogue import SCHEMAS, TOPIC_OPENED_KEY, Catalogue, Topic
 from topics.cluster import REQUEST_BYTES, Cluster
@@ -25,6 +25,7 @@ from topics.schemas import Schema, newest_schemas
 
 TOPIC_ALREADY_EXISTS = 36
 KNOWN_S = 30.0
+AGAIN_S = 0.1
 
 
 class ProvisionError(RuntimeError):
@@ -48,7 +49,7 @@ def apply(cluster: Cluster, catalogue: Catalogue, *, replication: int = 1, chang
 
     ProvisionError, KafkaError.
     """
-    with closing(KafkaAdminClient(**cluster.for_kafka_python())) as admin:
+    with closing(admin_of(cluster)) as admin:
         wanted = catalogue.topics()
         present = set(admin.list_topics())
         missing = [t for t in wanted.values() if catalogue.physical(t.name) not in present]
@@ -62,6 +63,18 @@ def apply(cluster: Cluster, catalogue: Catalogue, *, replication: int = 1, chang
     if change:
         _open(cluster, catalogue)
     return findings
+
+
+def admin_of(cluster: Cluster) -> Any:
+    """A client for topics and groups; waits while a broker that has just started names no controller. KafkaError."""
+    deadline = time.monotonic() + KNOWN_S
+    while True:
+        try:
+            return KafkaAdminClient(**cluster.for_kafka_python())
+        except AssertionError as unknown:  # the library's word for that
+            if time.monotonic() > deadline:
+                raise NotControllerError(str(unknown)) from unknown
+            time.sleep(AGAIN_S)
 
 
 def schema_record(schema: Schema, producer: str) -> tuple[str, SchemaPublished]:

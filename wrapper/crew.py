@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaConsumer
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from topics.catalogue import NOTICE_REQUESTS, Catalogue
 from topics.cluster import Cluster
+from topics.provision import admin_of
 from wrapper.alert_file import Alert
 from wrapper.notify_watcher import NotifyWatcher
 
@@ -44,7 +45,7 @@ class _Watch:
 
 class Crew(threading.Thread):
     """`watch` makes the watcher of a shard, to be ended by the event; `idle` is called for each shard that falls to
-    somebody else.
+    somebody else, `bug` when this thread can't go on.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Crew(threading.Thread):
         *,
         watch: Callable[[int, threading.Event], NotifyWatcher],
         idle: Callable[[int], None],
+        bug: Callable[[], None],
     ) -> None:
         super().__init__(name=f"crew.{alert.name}", daemon=True)
         self.alert = alert
         self._cluster, self._catalogue, self._watch, self._idle = cluster, catalogue, watch, idle
+        self._bug = bug
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._watches: dict[int, _Watch] = {}
@@ -67,6 +70,13 @@ class Crew(threading.Thread):
 
     def run(self) -> None:
         """Follow the group's word until the end; while no broker answers, go on with what is there."""
+        try:
+            self._until_end()
+        except Exception:
+            log.exception("a bug in the wrapper alert=%s", self.alert.name)
+            self._bug()
+
+    def _until_end(self) -> None:
         alone = True
         while not self._ending.is_set():
             try:
@@ -99,7 +109,7 @@ class Crew(threading.Thread):
 
     def _nobody_else(self) -> bool:
         """Whether all that the group still counts as members are processes of this host that have ended."""
-        with closing(KafkaAdminClient(**self._cluster.for_kafka_python())) as admin:
+        with closing(admin_of(self._cluster)) as admin:
             try:
                 (group,) = admin.describe_consumer_groups([self._group])
             except GroupCoordinatorNotAvailableError:  # a new cluster has no groups yet

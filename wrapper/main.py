@@ -140,7 +140,7 @@ def run(
         first.settled(name)
 
     def begin(alert: Alert) -> Crew:
-        return Crew(alert, cluster, catalogue, watch=partial(watch, alert), idle=partial(idle, alert))
+        return Crew(alert, cluster, catalogue, watch=partial(watch, alert), idle=partial(idle, alert), bug=bug)
 
     crews = _Crews(begin, files_now)
     crews.look()
