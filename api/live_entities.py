@@ -114,6 +114,7 @@ class LiveEntities:
     def __init__(self, entity_type: str, limits: Limits, token: Callable[[], str], metrics: Metrics) -> None:
         self.entity_type, self.channel = entity_type, f"entities/{entity_type}"
         self._limits, self._token = limits, token
+        self._fresh = max(1, limits.resume // 6)
         self._broken = metrics.broken.labels(entity_topic(entity_type)).inc
         self.entities: dict[str, Entity] = {}
         self._ids: list[str] | None = None
@@ -148,7 +149,7 @@ class LiveEntities:
             self._tell(change, record.timestamp)
             if change.before is not None:
                 change.before.spare()
-        if self.count % max(1, self._limits.resume // 6) == 0:
+        if self.count % self._fresh == 0:
             self._keep_fresh()
         await self._fan_out.room()
 
@@ -248,7 +249,7 @@ class LiveEntities:
     def _keep_fresh(self) -> None:
         """An idle client's token must stay young enough to resume from."""
         for group in list(self._fan_out.groups.values()):
-            if self.count - group.told_at < self._limits.resume // 6:
+            if self.count - group.told_at < self._fresh:
                 continue
             if group.lane is not None:
                 group.told_at = self.count

@@ -6,15 +6,36 @@ data).
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from topics.catalogue import MAX_RECORD_BYTES
 
 VERSIONS_MS = 10_000  # a busy broker does not always say within kafka-python-ng's 2 s what it speaks
 REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
+
+
+START_S = 10.0
+
+
+class Client(Protocol):
+    """One of aiokafka's."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+
+async def connect(client: Client) -> None:
+    """Start it; whoever gives up meanwhile waits for that all the same: half started, it would leave a connection open."""
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=START_S)
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from topics.catalogue import DEAD_LETTERS, SCHEMAS, TOPIC_OPENED_KEY, Catalogue
-from topics.cluster import REQUEST_BYTES, Cluster
+from topics.cluster import REQUEST_BYTES, Cluster, connect
 from topics.codec import Undecodable, UnknownSchema, decode, learn
 from topics.dead_letters import DeadLetter, from_headers
 from topics.events import Record, SchemaPublished, TopicOpened
@@ -97,7 +97,7 @@ class LogReader:
 
     async def start(self) -> None:
         """Connect. KafkaError when the broker is away."""
-        await self.consumer.start()
+        await connect(self.consumer)
 
     async def stop(self) -> None:
         """Close within 10 s, whatever the broker does."""

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from topics.catalogue import SCHEMAS, Catalogue
-from topics.cluster import REQUEST_BYTES, Cluster
+from topics.cluster import REQUEST_BYTES, Cluster, connect
 from topics.codec import encode
 from topics.events import Event, SchemaPublished
 from topics.ids import derived_id
@@ -201,7 +201,7 @@ class Producer:
                     max_batch_size=256 * 1024,
                 )
                 try:
-                    await kafka.start()
+                    await connect(kafka)
                 except BaseException:
                     await _close(kafka, 5)
                     raise
