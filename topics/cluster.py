@@ -29,7 +29,7 @@ class Client(Protocol):
 
 
 async def connect(client: Client) -> None:
-    """Start it; whoever gives up meanwhile waits for that all the same: half started, it would leave a connection open."""
+    """Start it. Whoever gives up meanwhile waits all the same: half started, it would leave a connection open."""
     starting = asyncio.ensure_future(client.start())
     try:
         await asyncio.shield(starting)
