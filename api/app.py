@@ -12,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route, WebSocketRoute
 
-from api import page
-from api.archive import Archive
+from api.documents.operations import Call
 from api.gateway import Gateway
-from api.observed import Observed
-from api.operations import Call
+from api.http import page
+from api.http.archive import Archive
+from api.http.observed import Observed
+from api.live.sse import routes as event_stream
+from api.live.websocket import websocket
 from api.problems import Problem
 from api.routes import (
     alert_configs,
@@ -33,8 +35,6 @@ from api.routes import (
     why,
 )
 from api.settings import GatewaySettings
-from api.sse import routes as event_stream
-from api.websocket import websocket
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 

@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from api.admission import Admission
-from api.connection import Connection
+from api.access.admission import Admission
+from api.access.revocations import Revocations
+from api.access.tokens import Tokens
 from api.database import Database
-from api.expand import Expander
-from api.intake import Intake
-from api.live_entities import LiveEntities
-from api.live_inbox import LiveInboxes
-from api.live_log import LiveLog
+from api.expand.expansion import Expander
+from api.live.connection import Connection
+from api.live.entities import LiveEntities
+from api.live.inbox import LiveInboxes
+from api.live.log import LiveLog
+from api.live.ranges import Ranges
 from api.metrics import Metrics
+from api.notices.intake import Intake
 from api.problems import Problem
-from api.ranges import Ranges
-from api.revocations import Revocations
 from api.settings import GatewaySettings
 from api.tasks import must_not_fail
-from api.tokens import Tokens
 from projections.sql.schema import STAMP
 from projections.sql.store import Store, generation
 from projections.sql.views import entities, positions, revocations

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from api.live.protocol import MarkRequest
 from api.problems import Problem, over
-from api.protocol import MarkRequest
 from api.sending import put
 from projections.sql.views import notices
 from topics.catalogue import NOTICES

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from api.lanes import INBOX, Duration
+from api.live.protocol import first_fault
+from api.notices.lanes import INBOX, Duration
 from api.problems import Problem
-from api.protocol import first_fault
 
 _clock = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 

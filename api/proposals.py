@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from api.etags import etag
+from api.http.etags import etag
 from api.problems import Problem
 from api.sending import put
 from projections.sql.views import proposals

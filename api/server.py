@@ -16,10 +16,10 @@ import uvicorn
 
 from api.app import create_app
 from api.gateway import Gateway
-from api.http_protocol import BoundedHttpProtocol
+from api.http.protocol import BoundedHttpProtocol
+from api.live.websocket import LiveProtocol
+from api.notices.short_cut import ShortCut
 from api.settings import GatewaySettings
-from api.short_cut import ShortCut
-from api.websocket import LiveProtocol
 
 log = logging.getLogger(__name__)
 UNREAD_MS = 60_000  # whoever takes nothing of an answer for so long has gone, or only holds our memory

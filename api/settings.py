@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.backends import Backend
+from api.expand.backends import Backend
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
 

@@ -13,13 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import Decided
-from api.cursors import decode_id, encode_id
-from api.etags import Preconditions, etag, preconditions
-from api.frames import quoted
-from api.gateway import Gateway
-from api.merge import merged
-from api.operations import (
+from api.documents.answers import Decided
+from api.documents.operations import (
     AT_LEAST,
     CURSOR,
     IF_MATCH,
@@ -32,9 +27,11 @@ from api.operations import (
     Operation,
     json_of,
 )
-from api.problems import Problem
-from api.proposals import Accepted, Refused, propose
-from api.requests import (
+from api.gateway import Gateway
+from api.http.cursors import decode_id, encode_id
+from api.http.etags import Preconditions, etag, preconditions
+from api.http.merge import merged
+from api.http.requests import (
     at_least,
     body_text,
     caller,
@@ -45,6 +42,9 @@ from api.requests import (
     page_limit,
     path_id,
 )
+from api.live.frames import quoted
+from api.problems import Problem
+from api.proposals import Accepted, Refused, propose
 from projections.sql.views.alert_configs import Thing
 from topics.events import ConfigProposed, RecipientProposed
 from topics.json_text import compact, members

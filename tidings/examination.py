@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.backends import Backend
+from api.expand.backends import Backend
 from tidings.cli.log_of import kafka_settings, running_at, secret_of
 from tidings.gateway_client import GatewayClient, Refused, Unreachable
 from tidings.settings import BackendSettings, KafkaSettings, SenderSettings, read

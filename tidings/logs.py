@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TextIO
 
-from api.request_ids import current
+from api.http.request_ids import current
 
 EVERY_S = 10.0
 TALKATIVE = ("aiokafka", "kafka", "faust", "mode")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api.backends import Backend
+from api.expand.backends import Backend
 from api.settings import Limits
 from tidings.settings_source import LIMIT, PREFIX, Given, SettingsError
 from topics.catalogue import Catalogue
@@ -61,7 +61,7 @@ def _network(address: str) -> str:
 
 
 def _jwks(source: str) -> str:
-    from api.jwks import wrong_url  # noqa: PLC0415 - only gateways with public keys need it
+    from api.access.jwks import wrong_url  # noqa: PLC0415 - only gateways with public keys need it
 
     if (fault := wrong_url(source)) is not None:
         raise ValueError(fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from api.tokens import sign
+from api.access.tokens import sign
 
 SIGN_IN_TTL_S = 30 * 86_400.0
 DEMO_TTL_S = 365 * 86_400.0

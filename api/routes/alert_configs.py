@@ -12,17 +12,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import things
-from api.answers import ConfigPage, OneConfig
-from api.frames import quoted, when
+from api.access.tokens import is_id
+from api.documents.answers import ConfigPage, OneConfig
+from api.documents.operations import Call, Param
 from api.gateway import Gateway
-from api.lanes import Forward, resolve
-from api.operations import Call, Param
+from api.http.requests import caller, gateway_of, json_object, listed
+from api.live.frames import quoted, when
+from api.live.protocol import first_fault
+from api.notices.lanes import Forward, resolve
 from api.problems import Problem
 from api.proposals import stamp
-from api.protocol import first_fault
-from api.requests import caller, gateway_of, json_object, listed
 from api.things import Change, Kind, with_id
-from api.tokens import is_id
 from projections.sql.views import alert_configs
 from projections.sql.views.alert_configs import Thing
 from topics.catalogue import ALERT_CONFIGS

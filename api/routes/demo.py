@@ -7,10 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.answers import Demo
-from api.operations import Call, Operation
+from api.documents.answers import Demo
+from api.documents.operations import Call, Operation
+from api.http.requests import caller, gateway_of
 from api.problems import Problem
-from api.requests import caller, gateway_of
 from api.settings import DemoHooks
 
 ABSENT = ("not_found",)

@@ -13,11 +13,11 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from api import page
-from api.asyncapi import asyncapi
-from api.openapi import openapi
-from api.operations import Call, Operation
-from api.requests import JSON
+from api.documents.asyncapi import asyncapi
+from api.documents.openapi import openapi
+from api.documents.operations import Call, Operation
+from api.http import page
+from api.http.requests import JSON
 from api.settings import GatewaySettings
 
 ANY_JSON = dict[str, Any]

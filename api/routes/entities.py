@@ -13,15 +13,24 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.answers import Batch, EntityPage, OneEntity, Written
-from api.cursors import decode_id, encode_id
-from api.filters import Filter, both, requested
-from api.frames import quoted
-from api.live_entities import LiveEntities
-from api.ndjson import lines, refused
-from api.operations import AT_LEAST, CURSOR, LIMIT, LINES, PAGES, READS, SENDS, Call, Operation, Param, json_of
-from api.problems import Problem, too_large
-from api.requests import (
+from api.access.tokens import Identity, is_id
+from api.documents.answers import Batch, EntityPage, OneEntity, Written
+from api.documents.operations import (
+    AT_LEAST,
+    CURSOR,
+    LIMIT,
+    LINES,
+    PAGES,
+    READS,
+    SENDS,
+    Call,
+    Operation,
+    Param,
+    json_of,
+)
+from api.http.cursors import decode_id, encode_id
+from api.http.ndjson import lines, refused
+from api.http.requests import (
     at_least,
     body_text,
     caller,
@@ -34,8 +43,11 @@ from api.requests import (
     page_limit,
     path_id,
 )
+from api.live.entities import LiveEntities
+from api.live.filters import Filter, both, requested
+from api.live.frames import quoted
+from api.problems import Problem, too_large
 from api.sending import begin, landed, put
-from api.tokens import Identity, is_id
 from topics.catalogue import entity_topic
 from topics.events import EntityChanged
 from topics.ids import new_id

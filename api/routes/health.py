@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.answers import Health, Readiness
-from api.operations import Call, Operation
+from api.documents.answers import Health, Readiness
+from api.documents.operations import Call, Operation
+from api.http.requests import gateway_of
 from api.problems import Problem
-from api.requests import gateway_of
 
 
 def routes() -> list[Call]:

@@ -15,16 +15,16 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import HistoryPage, PastInbox, State
-from api.archive import archive_of
-from api.cursors import decode_cursor, decode_place, encode_cursor, encode_place
-from api.frames import quoted, when
-from api.notice_json import notice_text
-from api.operations import CURSOR, LINES, Call, Operation, Param
+from api.access.tokens import is_id
+from api.documents.answers import HistoryPage, PastInbox, State
+from api.documents.operations import CURSOR, LINES, Call, Operation, Param
+from api.http.archive import archive_of
+from api.http.cursors import decode_cursor, decode_place, encode_cursor, encode_place
+from api.http.requests import JSON, NDJSON, caller, gateway_of, listed, object_response, page_limit
+from api.live.frames import quoted, when
+from api.notices.notice_json import notice_text
 from api.problems import Problem
-from api.requests import JSON, NDJSON, caller, gateway_of, listed, object_response, page_limit
 from api.routes.why import AUDIT
-from api.tokens import is_id
 from projections.history import STATES, TOPICS, Past
 from projections.sql.views.notices import Cursor
 from topics.json_text import joined

@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.answers import Me
-from api.operations import Call, Operation
-from api.requests import caller, gateway_of
+from api.documents.answers import Me
+from api.documents.operations import Call, Operation
+from api.http.requests import caller, gateway_of
 
 
 def routes() -> list[Call]:

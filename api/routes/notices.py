@@ -9,21 +9,26 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api import direct_notices
-from api.answers import Batch, CountsAt, Marked, NoticePage, OneNotice, Position, PreferencesAt, Sent, State
-from api.cursors import decode_cursor, encode_cursor
-from api.direct_notices import ConditionOver, DirectNotice
-from api.frames import quoted
+from api.access.tokens import is_id
+from api.documents.answers import Batch, CountsAt, Marked, NoticePage, OneNotice, Position, PreferencesAt, Sent, State
+from api.documents.operations import (
+    AT_LEAST,
+    CURSOR,
+    LIMIT,
+    LINES,
+    PAGES,
+    READS,
+    REPEAT,
+    SENDS,
+    Call,
+    Operation,
+    Param,
+    json_of,
+)
 from api.gateway import Gateway
-from api.marks import mark
-from api.ndjson import items, lines, refused
-from api.notice_json import notice_text
-from api.operations import AT_LEAST, CURSOR, LIMIT, LINES, PAGES, READS, REPEAT, SENDS, Call, Operation, Param, json_of
-from api.preferences import Preferences, checked
-from api.problems import Problem
-from api.proposals import stamp
-from api.protocol import Id, MarkRequest, first_fault
-from api.requests import (
+from api.http.cursors import decode_cursor, encode_cursor
+from api.http.ndjson import items, lines, refused
+from api.http.requests import (
     JSON,
     at_least,
     body_text,
@@ -36,8 +41,16 @@ from api.requests import (
     page_limit,
     path_id,
 )
+from api.live.frames import quoted
+from api.live.protocol import Id, MarkRequest, first_fault
+from api.marks import mark
+from api.notices import direct
+from api.notices.direct import ConditionOver, DirectNotice
+from api.notices.notice_json import notice_text
+from api.preferences import Preferences, checked
+from api.problems import Problem
+from api.proposals import stamp
 from api.sending import put
-from api.tokens import is_id
 from projections.sql.views import notices, positions
 from projections.sql.views.notices import STATES, Cursor
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
@@ -158,7 +171,7 @@ async def _send(request: Request) -> Response:
     text = await body_text(request, "http_body", limits.http_body, "A request's body")
     if text.lstrip().startswith("["):
         return await _send_batch(gateway, identity.user, request_key, items(text, limits.ndjson_lines))
-    sent = await direct_notices.request(gateway, identity.user, request_key, text)
+    sent = await direct.request(gateway, identity.user, request_key, text)
     position = gateway.live.token(sent.topic, sent.following)
     return JSONResponse({"ids": sent.ids, "request_key": request_key, "position": position}, 202)
 
@@ -167,7 +180,7 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
     results: list[dict[str, Any]] = []
     for start in range(0, len(texts), 100):
         asked = [(f"{request_key}/{index}", text) for index, text in enumerate(texts[start : start + 100], start)]
-        for (key, _), sent in zip(asked, await direct_notices.request_all(gateway, subject, asked), strict=True):
+        for (key, _), sent in zip(asked, await direct.request_all(gateway, subject, asked), strict=True):
             if isinstance(sent, Problem):
                 results.append(refused(len(results), sent))
                 continue
@@ -181,7 +194,7 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
 async def _resolve(request: Request) -> Response:
     identity, gateway = caller(request, "notices:write"), gateway_of(request)
     text = await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body")
-    placed = await direct_notices.resolve_condition(gateway, identity.user, text)
+    placed = await direct.resolve_condition(gateway, identity.user, text)
     position = gateway.live.token(NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
     return JSONResponse({"position": position}, 202)
 

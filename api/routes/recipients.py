@@ -10,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import things
-from api.addresses import is_address
-from api.answers import OneRecipient, RecipientPage
-from api.frames import quoted
+from api.documents.answers import OneRecipient, RecipientPage
+from api.documents.operations import Call
 from api.gateway import Gateway
-from api.operations import Call
+from api.http.requests import gateway_of, json_object
+from api.live.frames import quoted
+from api.live.protocol import first_fault
+from api.notices.addresses import is_address
 from api.preferences import Preferences, checked
 from api.problems import Problem
 from api.proposals import stamp
-from api.protocol import first_fault
-from api.requests import gateway_of, json_object
 from api.things import Change, Kind, with_id
 from projections.sql.views import recipients
 from projections.sql.views.alert_configs import Thing

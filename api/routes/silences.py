@@ -12,21 +12,33 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import OneSilence, SilenceIsOver, SilencePage
-from api.cursors import decode_cursor, encode_cursor
-from api.direct_notices import EntityRef
-from api.frames import quoted, when
+from api.access.tokens import Identity, is_id
+from api.documents.answers import OneSilence, SilenceIsOver, SilencePage
+from api.documents.operations import (
+    AT_LEAST,
+    CURSOR,
+    LIMIT,
+    PAGES,
+    READS,
+    REPEAT,
+    SENDS,
+    Call,
+    Operation,
+    Param,
+    json_of,
+)
 from api.gateway import Gateway
-from api.lanes import Duration
+from api.http.cursors import decode_cursor, encode_cursor
+from api.http.requests import at_least, caller, gateway_of, json_object, listed, object_response, page_limit, path_id
+from api.live.frames import quoted, when
+from api.live.protocol import first_fault
 from api.marks import until_ms
-from api.operations import AT_LEAST, CURSOR, LIMIT, PAGES, READS, REPEAT, SENDS, Call, Operation, Param, json_of
+from api.notices.direct import EntityRef
+from api.notices.lanes import Duration
 from api.problems import Problem, over
 from api.proposals import stamp
-from api.protocol import first_fault
-from api.requests import at_least, caller, gateway_of, json_object, listed, object_response, page_limit, path_id
 from api.sending import put
 from api.things import text_of
-from api.tokens import Identity, is_id
 from projections.sql.views import silences
 from projections.sql.views.notices import Cursor
 from projections.sql.views.silences import After, Silence

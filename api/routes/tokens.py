@@ -9,13 +9,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, mode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.answers import Revoked
-from api.operations import SENDS, Call, Operation, json_of
+from api.access.revocations import FOR_EVER, MARGIN_MS
+from api.documents.answers import Revoked
+from api.documents.operations import SENDS, Call, Operation, json_of
+from api.http.requests import caller, gateway_of, json_object
+from api.live.protocol import first_fault
 from api.problems import Problem
 from api.proposals import stamp
-from api.protocol import first_fault
-from api.requests import caller, gateway_of, json_object
-from api.revocations import FOR_EVER, MARGIN_MS
 from api.routes.silences import Id
 from api.sending import put
 from api.things import text_of

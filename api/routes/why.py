@@ -12,12 +12,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import answers
-from api.archive import archive_of
-from api.operations import AT_LEAST, READS, Call, Operation, Param
+from api.access.tokens import Identity, is_id
+from api.documents import answers
+from api.documents.operations import AT_LEAST, READS, Call, Operation, Param
+from api.http.archive import archive_of
+from api.http.requests import JSON, at_least, caller, gateway_of, path_id
 from api.problems import Problem
-from api.requests import JSON, at_least, caller, gateway_of, path_id
-from api.tokens import Identity, is_id
 from projections.explain import Story, story
 from projections.narration import private
 from projections.sql.views import notices

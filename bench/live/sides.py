@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from api.tokens import sign
+from api.access.tokens import sign
 from bench.live.tools import SERVER_CORE, Talk, pinned
 from bench.log import Log
 from bench.site import TIDINGS, free_port

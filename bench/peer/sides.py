@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from api.tokens import sign
+from api.access.tokens import sign
 from bench.site import Site, free_port, site
 from bench.start import family, pss
 from projections.sql.store import Store

@@ -19,11 +19,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from api.app import create_app
-from api.asyncapi import asyncapi
-from api.openapi import openapi
-from api.operations import Call
+from api.documents.asyncapi import asyncapi
+from api.documents.openapi import openapi
+from api.documents.operations import Call
+from api.live.pushes import CLOSE_CODES
 from api.problems import CODES
-from api.pushes import CLOSE_CODES
 from api.settings import DemoHooks, GatewaySettings, Limits
 from tests.integration.documented import check_answer, check_frame
 from topics.catalogue import Catalogue

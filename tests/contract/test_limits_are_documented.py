@@ -4,8 +4,8 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from api.live.pushes import CLOSE_CODES
 from api.problems import CODES
-from api.pushes import CLOSE_CODES
 from api.settings import Limits
 from tests.integration.documented import calls
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 
-from api.cursors import encode_cursor, encode_id, encode_place
-from api.position import encode
+from api.http.cursors import encode_cursor, encode_id, encode_place
+from api.live.position import encode
 from projections.sql.views.notices import Cursor
 from tests.contract.test_schemas import EXAMPLES, from_example
 from topics import codec

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 import orjson
 
-from api.cursors import decode_cursor, decode_id, decode_place, encode_cursor, encode_id, encode_place
-from api.filters import BadFilter, parse
-from api.frames import failure
-from api.live_entities import strict
-from api.plain_notice import plain_notice
-from api.position import BadPosition, decode, encode
+from api.http.cursors import decode_cursor, decode_id, decode_place, encode_cursor, encode_id, encode_place
+from api.http.requests import json_value
+from api.live.entities import strict
+from api.live.filters import BadFilter, parse
+from api.live.frames import failure
+from api.live.position import BadPosition, decode, encode
+from api.live.protocol import BadFrame, client_frame
+from api.notices.plain import plain_notice
 from api.problems import Problem
-from api.protocol import BadFrame, client_frame
-from api.requests import json_value
 from api.settings import Limits
 from topics import codec
 from topics.codec import Undecodable, UnknownSchema

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.backend_client import BackendClient, Unanswered
-from api.backends import Backend
+from api.expand.backends import Backend
+from api.expand.client import BackendClient, Unanswered
 from tests.fuzz.profile import mutated, profile
 from tests.fuzz.raw import cut
 

@@ -16,11 +16,11 @@ import jsonschema_rs
 from starlette.routing import Match
 
 from api.app import create_app
-from api.asyncapi import asyncapi
-from api.openapi import PROBLEM, openapi
-from api.operations import EVENT_STREAM, Call
-from api.pushes import ANSWERS, PUSHES
-from api.requests import JSON
+from api.documents.asyncapi import asyncapi
+from api.documents.openapi import PROBLEM, openapi
+from api.documents.operations import EVENT_STREAM, Call
+from api.http.requests import JSON
+from api.live.pushes import ANSWERS, PUSHES
 from api.settings import DemoHooks, GatewaySettings, Limits
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster

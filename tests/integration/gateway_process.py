@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
+from api.access.tokens import sign
 from api.server import serve
 from api.settings import GatewaySettings, Limits
-from api.tokens import sign
 from tests.integration.gateway_world import ALL, SECRET, Site
 from tidings.logs import configure
 from tidings.roles import process

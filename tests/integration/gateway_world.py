@@ -15,9 +15,9 @@ import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from api.access.tokens import sign
 from api.server import Server
 from api.settings import GatewaySettings
-from api.tokens import sign
 from projections.sql.store import Store
 from streams.worker import WorkerSettings, run
 from tests.integration.documented import check_answer, check_frame

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from api.backends import Backend
+from api.expand.backends import Backend
 
 Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from api.backends import Backend
-from api.circuit import FAILURES
-from api.expand import Answers, Expander, Version
+from api.expand.backends import Backend
+from api.expand.circuit import FAILURES
+from api.expand.expansion import Answers, Expander, Version
+from api.live.protocol import Expand
 from api.metrics import Metrics
 from api.problems import Problem
-from api.protocol import Expand
 from tests.integration import odd_backend
 from tests.integration.odd_backend import BOMB, Behaviour, OddBackend, answer, hang, hung_up, raw
 

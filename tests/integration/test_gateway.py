@@ -10,7 +10,8 @@ import httpx
 import pytest
 import websockets
 
-from api import fan_out, http_protocol
+from api.http import protocol as http_protocol
+from api.live import fan_out
 from api.server import Server
 from api.settings import Limits
 from tests.integration.gateway_world import ALL, Door, Site, Talk

@@ -14,7 +14,7 @@ import pytest
 import websockets
 from sqlalchemy import select
 
-from api.tokens import sign
+from api.access.tokens import sign
 from projections.sql.schema import revocations
 from tests.integration.gateway_world import SECRET, Site, Talk
 from topics.catalogue import CONTROLS

@@ -10,7 +10,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from api.admission import network
+from api.access.admission import network
 from api.settings import Limits
 from tests.integration.gateway_world import Door, Site, Talk
 

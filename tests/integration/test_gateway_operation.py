@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy
 import websockets
 
-from api import database, live_log
+from api import database
+from api.live import log as live_log
 from api.server import Server
 from api.settings import Limits
 from tests.integration.gateway_process import GatewayProcess, token

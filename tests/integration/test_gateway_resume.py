@@ -21,9 +21,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from kafka import KafkaAdminClient
 
-from api import live_log
-from api.filters import parse
-from api.position import decode as decode_position
+from api.live import log as live_log
+from api.live.filters import parse
+from api.live.position import decode as decode_position
 from api.settings import Limits
 from tests.integration.gateway_world import Door, Site, Talk
 from topics.catalogue import entity_topic

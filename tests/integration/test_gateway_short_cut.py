@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from api import http_protocol, intake
-from api.http_protocol import BoundedHttpProtocol
-from api.intake import Intake
+from api.access.tokens import LEEWAY_S, Tokens, sign
+from api.http import protocol as http_protocol
+from api.http.protocol import BoundedHttpProtocol
+from api.notices import intake
+from api.notices.intake import Intake
+from api.notices.short_cut import ShortCut
 from api.server import Server
-from api.short_cut import ShortCut
-from api.tokens import LEEWAY_S, Tokens, sign
 from tests.integration.gateway_world import SECRET, Door, Site
 from topics.partition import partition_of
 

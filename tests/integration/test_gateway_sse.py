@@ -115,7 +115,7 @@ async def test_a_page_of_a_named_origin_reads_with_its_token_in_the_address_whic
 
 async def test_a_stream_lives_by_comments_and_ends_with_a_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_module, "ROUND_S", 0.02)
-    monkeypatch.setattr("api.tokens.LEEWAY_S", 0)
+    monkeypatch.setattr("api.access.tokens.LEEWAY_S", 0)
     async with site.gateway(limits=Limits(heartbeat=0.05)) as door:
         async with door.stream("entities/vm", ttl_s=2) as stream:
             position = (await stream.next()).id

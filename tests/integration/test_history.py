@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api import archive
+from api.http import archive
 from api.problems import Problem
 from tests.integration.gateway_world import Site
 from tests.integration.story_world import Scene, by_test, command, lane, scene

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from api.fan_out import Watcher
-from api.frames import Batch, Frame
-from api.live_inbox import UserInbox
+from api.live.fan_out import Watcher
+from api.live.frames import Batch, Frame
+from api.live.inbox import UserInbox
 from projections.forwarding import due_id
 from projections.sql import outbox, positions
 from projections.sql.commit import commit

@@ -52,7 +52,7 @@ async def _past(reader: HistoryReader, user: str, at: int) -> Past:
 
 
 def _as_json(past: Past, user: str, at: int, state: str) -> str:
-    from api.notice_json import notice_text  # noqa: PLC0415
+    from api.notices.notice_json import notice_text  # noqa: PLC0415
 
     deliveries, found = past.deliveries, past.page(state, before=None, limit=2**31)
     items = ",".join(notice_text(n, n.body, deliveries) for n in found)
@@ -61,7 +61,7 @@ def _as_json(past: Past, user: str, at: int, state: str) -> str:
 
 
 def _lines(past: Past, user: str, at: int, state: str) -> Iterator[str]:
-    from api.notice_json import notice_text  # noqa: PLC0415
+    from api.notices.notice_json import notice_text  # noqa: PLC0415
 
     counts, deliveries = past.counts, past.deliveries
     yield f"{user} at {shown(at)}: {counts['unread']} unread, {counts['unseen']} unseen"

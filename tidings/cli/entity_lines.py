@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from api.access.tokens import is_id
 from api.settings import Limits
-from api.tokens import is_id
 from topics.json_text import compact, members
 
 OPS = ("created", "updated", "deleted")

@@ -32,7 +32,7 @@ def token(
     if (user is None) == (service is None):
         raise click.UsageError("Give either --user or --service.")
     with in_one_line():
-        from api.tokens import is_id  # noqa: PLC0415
+        from api.access.tokens import is_id  # noqa: PLC0415
         from tidings.settings import ClientSettings, read  # noqa: PLC0415
         from tidings.tokens import SCOPES_OF_A_SERVICE, SCOPES_OF_A_USER, service_token  # noqa: PLC0415
         from topics.durations import milliseconds  # noqa: PLC0415 - `--help` is to be quick

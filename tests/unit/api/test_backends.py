@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.backends import Backend, BadId
-from api.circuit import FAILURES, REST_S, Circuit
+from api.expand.backends import Backend, BadId
+from api.expand.circuit import FAILURES, REST_S, Circuit
 
 
 def backend(**given: Any) -> Backend:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.addresses import is_address
-from api.lanes import Forward, steps_of
-from api.links import is_link
-from api.merge import merged
+from api.http.merge import merged
+from api.live.protocol import first_fault
+from api.notices.addresses import is_address
+from api.notices.lanes import Forward, steps_of
+from api.notices.links import is_link
 from api.preferences import checked
 from api.problems import Problem
-from api.protocol import first_fault
 from api.routes.alert_configs import AlertConfig
 from api.routes.recipients import Recipient
 from api.things import with_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.cursors import decode_cursor, encode_cursor
+from api.http.cursors import decode_cursor, encode_cursor
 from api.problems import Problem
 from projections.sql.views.notices import Cursor
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from api import fan_out
-from api.fan_out import FanOut, Group, Watcher
-from api.filters import Filter
-from api.frames import Batch, Frame
-from api.live_entities import LiveEntities
+from api.live import fan_out
+from api.live.entities import LiveEntities
+from api.live.fan_out import FanOut, Group, Watcher
+from api.live.filters import Filter
+from api.live.frames import Batch, Frame
 from api.metrics import Metrics
 from api.settings import Limits
 from topics.catalogue import entity_topic

@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from api import jwks
-from api.jwks import LARGEST, wrong_url
+from api.access import jwks
+from api.access.jwks import LARGEST, wrong_url
+from api.access.tokens import Tokens
 from api.problems import Problem
-from api.tokens import Tokens
 
 CLAIMS = {"sub": "u1", "exp": 2**33}
 KEYS = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("one", "two", "three")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from api.live_entities import LiveEntities, strict
+from api.live.entities import LiveEntities, strict
 from api.metrics import Metrics
 from api.settings import Limits
 from projections.sql.views.entities import EntityRow

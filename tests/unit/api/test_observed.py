@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from api.http.observed import Observed
 from api.metrics import Metrics
-from api.observed import Observed
 from tidings import logs
 
 log = logging.getLogger("api.test")
@@ -67,5 +67,5 @@ async def test_what_breaks_is_answered_as_a_problem_and_logged_with_its_id(
 ) -> None:
     answer = await client.get("/broken", headers={"x-request-id": "mine"})
     assert (answer.status_code, answer.json()["code"], answer.headers["x-request-id"]) == (500, "internal", "mine")
-    assert "ERROR gateway api.observed request failed method=GET error=RuntimeError request=mine\n" in said.getvalue()
+    assert "api.http.observed request failed method=GET error=RuntimeError request=mine\n" in said.getvalue()
     assert "fault of ours" not in answer.text

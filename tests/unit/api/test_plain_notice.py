@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.direct_notices import checked, shown
-from api.plain_notice import plain_notice
+from api.notices.direct import checked, shown
+from api.notices.plain import plain_notice
 from api.problems import Problem
 from api.settings import Limits
 

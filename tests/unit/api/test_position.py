@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.position import BadPosition, decode, encode, epoch_of
+from api.live.position import BadPosition, decode, encode, epoch_of
 
 EPOCH = epoch_of("notices", {0: "a", 1: "b"})
 

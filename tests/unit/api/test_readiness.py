@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api.live_log import unread
+from api.live.log import unread
 
 
 @pytest.mark.parametrize(

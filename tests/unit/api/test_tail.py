@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.filters import Filter, parse
-from api.frames import Frame
-from api.live_entities import Change, Entity
-from api.tail import UNKNOWN, Entry, Tail
+from api.live.entities import Change, Entity
+from api.live.filters import Filter, parse
+from api.live.frames import Frame
+from api.live.tail import UNKNOWN, Entry, Tail
 from projections.sql.views.entities import EntityRow
 
 PARTITIONS = 3

@@ -10,9 +10,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from api.access.revocations import FEW, Revocations
+from api.access.tokens import Tokens, is_id, sign
 from api.problems import Problem
-from api.revocations import FEW, Revocations
-from api.tokens import Tokens, is_id, sign
 from projections.sql.views.revocations import Revocation
 from topics.events import TokenRevoked
 

@@ -1,0 +1,1 @@
+"""Who is let in, what they may see, and for how long."""

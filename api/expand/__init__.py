@@ -1,0 +1,1 @@
+"""Entities as backends answer them, for those who subscribe with `expand`."""

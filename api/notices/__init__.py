@@ -1,0 +1,1 @@
+"""How direct notices come in."""
