@@ -55,13 +55,14 @@ def apply(cluster: Cluster, catalogue: Catalogue, *, replication: int = 1, chang
         missing = [t for t in wanted.values() if catalogue.physical(t.name) not in present]
         if missing and change:
             _create(admin, catalogue, missing, replication)
+        spoken = admin.config["api_version"]
         _check_partitions(admin, catalogue, [t for t in wanted.values() if change or t not in missing])
         findings = [
             Finding(t, t in missing, {} if t in missing else _drift(admin, catalogue, t, change=change))
             for t in wanted.values()
         ]
     if change:
-        _open(cluster, catalogue)
+        _open(_client(cluster, spoken), catalogue)
     return findings
 
 
@@ -137,17 +138,24 @@ def _drift(admin: Any, catalogue: Catalogue, topic: Topic, *, change: bool) -> d
     return drift
 
 
-def _open(cluster: Cluster, catalogue: Catalogue) -> None:
+def _client(cluster: Cluster, spoken: Any) -> dict[str, Any]:
+    """Arguments of a client that knows which version is `spoken`, and soon asks again for leaders of topics that were
+    made just now: with the library's own pauses most of a start would be waiting.
+    """
+    return cluster.for_kafka_python() | {"api_version": spoken, "retry_backoff_ms": 20}
+
+
+def _open(client: dict[str, Any], catalogue: Catalogue) -> None:
     """TopicOpened into every partition that has never had a record, then the schemas."""
     producer = KafkaProducer(
-        **cluster.for_kafka_python(),
+        **client,
         acks="all",
-        retries=20,
+        retries=100,
         max_in_flight_requests_per_connection=1,
         max_request_size=REQUEST_BYTES,
     )
     with closing(producer):
-        sent = [_send(producer, catalogue, t.name, TOPIC_OPENED_KEY, e, p) for t, p, e in _unopened(cluster, catalogue)]
+        sent = [_send(producer, catalogue, t.name, TOPIC_OPENED_KEY, e, p) for t, p, e in _unopened(client, catalogue)]
         for schema in newest_schemas().values():
             key, event = schema_record(schema, "provision")
             sent.append(_send(producer, catalogue, SCHEMAS, key, event))
@@ -159,13 +167,13 @@ def _send(producer: Any, catalogue: Catalogue, topic: str, key: str, event: Even
     return producer.send(catalogue.physical(topic), key=key.encode(), value=encode(event), partition=partition)
 
 
-def _unopened(cluster: Cluster, catalogue: Catalogue) -> Iterator[tuple[Topic, int, TopicOpened]]:
+def _unopened(client: dict[str, Any], catalogue: Catalogue) -> Iterator[tuple[Topic, int, TopicOpened]]:
     spots = {
         TopicPartition(catalogue.physical(t.name), p): t
         for t in catalogue.topics().values()
         for p in range(t.partitions)
     }
-    with closing(KafkaConsumer(**cluster.for_kafka_python(), enable_auto_commit=False)) as consumer:
+    with closing(KafkaConsumer(**client, enable_auto_commit=False)) as consumer:
         consumer.assign(list(spots))  # one request for the metadata of all, instead of one, and a pause, for each
         ends = _asked(consumer.end_offsets, list(spots))
         starts = _asked(consumer.beginning_offsets, list(spots))
