@@ -185,6 +185,15 @@ class Child:
         self._log.log(logging.INFO if level is None else level, "%s", text if level is None else text[3:])
 
 
+def ending(code: int | None) -> tuple[str, str]:
+    """How a program ended before its input did, by its exit code (null: it still runs): in a word, and for people."""
+    if code is None:
+        return "closed stdout", "it closed its stdout"
+    if code < 0:
+        return f"signal {-code}", f"killed by signal {-code}"
+    return f"exit {code}", f"exit code {code} before the end of its input"
+
+
 def _group_of(user: str) -> int:
     """The main group of a user. CannotStart if there is none of that name, or only root may be somebody else."""
     if os.geteuid() != 0:

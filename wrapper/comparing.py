@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from topics.json_text import joined, parse
+from topics.json_text import dumps, joined, parse
 from wrapper.alert_file import Alert
 from wrapper.rehearsal import ANSWER_S, Broken, Rehearsal, Said
 from wrapper.scenario import Expectation, Moment, Scenario
@@ -24,13 +24,15 @@ class Outcome:
     said: int
 
 
-def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S) -> Outcome:
-    """Play it. CannotStart; a program that breaks is an outcome."""
+def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S, kill_each: bool = False) -> Outcome:
+    """Play it; with `kill_each` the program is killed and started anew after every moment, which has to change nothing.
+    CannotStart; a program that breaks is an outcome.
+    """
     heard: list[list[Said]] = [[]]
     broken = ""
     try:
         with Rehearsal(alert, scenario.snapshot, scenario.start, fold=scenario.fold, answer_s=answer_s) as rehearsal:
-            for said in _through(rehearsal, scenario, heard):
+            for said in _through(rehearsal, scenario, heard, kill_each=kill_each):
                 heard[-1].extend(said)
     except Broken as error:
         broken = f"  + {error}\n"
@@ -42,7 +44,9 @@ def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S) -> Out
     return Outcome("\n".join(text) + "\n" + broken, faults, sum(len(said) for said in heard))
 
 
-def _through(rehearsal: Rehearsal, scenario: Scenario, heard: list[list[Said]]) -> Iterator[list[Said]]:
+def _through(
+    rehearsal: Rehearsal, scenario: Scenario, heard: list[list[Said]], *, kill_each: bool
+) -> Iterator[list[Said]]:
     """Moment after moment; what is yielded belongs to the last list of `heard`."""
     for moment in scenario.moments:
         yield rehearsal.until(moment.at)
@@ -52,7 +56,10 @@ def _through(rehearsal: Rehearsal, scenario: Scenario, heard: list[list[Said]]) 
             yield rehearsal.restart()
         elif moment.change is not None:
             yield rehearsal.give(moment.change)
+        if kill_each:  # errors are told again, to whom they were told before
+            yield [one for one in rehearsal.restart() if one.members["type"] != dumps("error")]
     yield rehearsal.until(max([scenario.moments[-1].at, *(e.at or 0 for e in scenario.moments[-1].expected)]))
+    yield rehearsal.finish()
 
 
 def _beside(moment: Moment, said: list[Said], start: int) -> tuple[list[str], int]:

@@ -198,6 +198,11 @@ class Conversation:
         """Whether the program has done any line."""
         return self._seq > self._outstanding
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether the program has said something without its `done`."""
+        return bool(self._said)
+
     # -------------------------------------------------------------- from the program
     def heard(self, message: Message, size: int = 0) -> None:
         """One message, `size` bytes long."""
@@ -233,7 +238,10 @@ class Conversation:
         self._opening = self._snapshot()
 
     def _done(self, message: Done) -> None:
-        if not self.hello_said or (message.seq is not None and message.seq > self._seq):
+        if not self.hello_said:
+            self._reject("bad_type", "a done before the hello", message)
+            return
+        if message.seq is not None and message.seq > self._seq:
             self._reject("bad_field", f"done for line {message.seq}, which was not given yet", message)
             return
         first = self._seq - self._outstanding + 1  # outstanding lines have consecutive numbers

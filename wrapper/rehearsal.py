@@ -1,7 +1,7 @@
 """Plays a program without a broker: the same conversation as in a run, its child process included, but inputs come from
 a list, the clock is the list's, and what was settled is heard instead of written to the log.
 
-Strict, as a test has to be: stray text, refused lines and an end of the program are faults.
+Strict, as a test has to be: stray text, refused lines, what changes nothing and an end of the program are faults.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from topics.events import Effect
 from topics.json_text import dumps, members
 from wrapper.alert_file import Alert
 from wrapper.chain import Fold
-from wrapper.child import Child
+from wrapper.child import Child, ending
 from wrapper.commits import Commits
 from wrapper.conversation import Conversation
 from wrapper.inputs import Inputs
-from wrapper.protocol import LineSplitter, Rejected, Stray, parse
+from wrapper.protocol import EXCERPT, LineSplitter, Rejected, Stray, parse
 from wrapper.scenario import SPOT
 from wrapper.world import Change, World
 
 READ_BYTES = 256 * 1024
 ANSWER_S = 10.0
+MOST_FAULTS = 100
 
 
 class Broken(RuntimeError):
@@ -62,7 +63,10 @@ class Rehearsal:
     def __init__(
         self, alert: Alert, snapshot: Iterable[Change], start: int, *, fold: Fold | None, answer_s: float = ANSWER_S
     ) -> None:
+        if alert.mode == "plain":
+            raise Broken("in plain mode nobody knows when a program is done with a line: it can't be played")
         self._alert, self._answer_s, self._resumed = alert, answer_s, fold is not None
+        self._faults = 0
         self._world, self._fold = World(), fold.copy() if fold else Fold()
         self._fold.positions, self._fold.now = {SPOT: 0}, start
         for change in snapshot:
@@ -74,8 +78,7 @@ class Rehearsal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Its end: nothing of it stays behind."""
-        self._child.close_stdin()
+        """Nothing of it stays behind."""
         self._child.close()
 
     @property
@@ -103,6 +106,19 @@ class Rehearsal:
         self._world, self._fold, self._resumed = self._talk.world, self._talk.fold.copy(), True
         self._begin()
         return self.until(self._fold.now)
+
+    def finish(self) -> list[Said]:
+        """The end of its input, at which it has to end."""
+        self._child.close_stdin()
+        heard: list[Said] = []
+        deadline = time.monotonic() + self._answer_s
+        while data := self._read(deadline, "it did not end with its input"):
+            heard += self._taken(data)
+        if self._talk.unsettled:
+            heard.append(self._fault("no done", "what was said last has no done, so it does not count"))
+        if code := self._child.exit_code(self._answer_s):
+            heard.append(self._fault("end", f"exit code {code} at the end of its input"))
+        return heard
 
     # -------------------------------------------------------------- inside
     def _begin(self) -> None:
@@ -136,24 +152,31 @@ class Rehearsal:
 
     def _listen(self, deadline: float) -> Iterator[Said]:
         child, talk = self._child, self._talk
-        readable, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
-            seq = talk.undone[0].seq if talk.undone else 0
-            missing = f"no done for line {seq}" if talk.hello_said else "no hello"
-            raise Broken(f"{missing} within {self._answer_s:g} s: does it flush stdout?")
-        data = os.read(child.stdout, READ_BYTES)
+        seq = talk.undone[0].seq if talk.undone else 0
+        missing = f"no done for line {seq}" if talk.hello_said else "no hello"
+        data = self._read(deadline, f"{missing} within {self._answer_s:g} s: does it flush stdout?")
         if not data:
-            code = child.exit_code(self._answer_s)
             words = "".join(f"\n  {line}" for line in child.last_words)
-            raise Broken(f"it ended ({'still running' if code is None else f'exit code {code}'}){words}")
+            raise Broken(f"{ending(child.exit_code(self._answer_s))[1]}{words}")
+        yield from self._taken(data)
+
+    def _read(self, deadline: float, otherwise: str) -> bytes:
+        """What it prints next; empty for the end of stdout. Broken, with a reason, at `deadline` (monotonic)."""
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
+            code = self._child.process.poll()
+            raise Broken(otherwise if code is None else f"{ending(code)[1]}, and what it started holds its stdout")
+        return os.read(self._child.stdout, READ_BYTES)
+
+    def _taken(self, data: bytes) -> Iterator[Said]:
         for line in self._splitter.feed(data):
             message = parse(line)
             if isinstance(message, Stray):
                 yield self._fault("stray text", message.text)
             elif isinstance(message, Rejected):
-                yield self._fault(message.reason, message.detail)
+                yield self._rejected(message)
             else:
-                talk.heard(message)
+                self._talk.heard(message)
                 yield from self._settled()
 
     def _settled(self) -> Iterator[Said]:
@@ -164,11 +187,21 @@ class Rehearsal:
             told = {"type": dumps("error"), "config": dumps(error.config), "text": dumps(error.text)}
             yield Said(talk.fold.now, told)
         for rejected in talk.rejected:
-            yield self._fault(rejected.reason, rejected.detail)
+            yield self._rejected(rejected)
+        for what in talk.dropped.keys() - {"orphans"}:
+            yield self._fault("no effect", what)
         heard.effects, talk.errors, talk.rejected = [], [], []
+        talk.dropped.clear()
 
-    def _fault(self, reason: str, detail: str) -> Said:
-        return Said(self._talk.fold.now, {"type": dumps(reason), "detail": dumps(detail)}, fault=True)
+    def _rejected(self, it: Rejected) -> Said:
+        return self._fault(it.reason, it.detail, line=it.line.decode("utf-8", "replace")[:EXCERPT])
+
+    def _fault(self, reason: str, detail: str, **more: str) -> Said:
+        self._faults += 1
+        if self._faults > MOST_FAULTS:
+            raise Broken(f"more than {MOST_FAULTS} faults, the last: {reason}: {detail[:EXCERPT]}")
+        told = {"type": reason, "detail": detail} | more
+        return Said(self._talk.fold.now, {n: dumps(t) for n, t in told.items()}, fault=True)
 
 
 def as_members(effect: Effect) -> dict[str, str]:

@@ -20,7 +20,7 @@ from topics.fetch import Broken
 from wrapper.alert_watcher import AlertWatcher
 from wrapper.chain import Chain, Verdict
 from wrapper.checkpoint import parts
-from wrapper.child import Child
+from wrapper.child import Child, ending
 from wrapper.commits import Commits
 from wrapper.conversation import Conversation
 from wrapper.opening import Opened, meaning, place_of
@@ -203,7 +203,7 @@ class Run:
         except Over as fenced:
             over = fenced if over.kind != "stopped" else over
         if not over.reason:
-            over.cause, over.reason = _exit_text(code)
+            over.cause, over.reason = ending(code)
             over.kind = "waiting" if code == WAIT_FOR_CONFIG else over.kind
         over.progress = session.progress
         over.last_words = " | ".join(list(child.last_words)[-5:])
@@ -270,12 +270,3 @@ def _conversation(setting: Setting, opened: Opened, suspects: frozenset[Place]) 
         suspects=suspects,
         plain=setting.alert.mode == "plain",
     )
-
-
-def _exit_text(code: int | None) -> tuple[str, str]:
-    """In a word, and for people."""
-    if code is None:
-        return "closed stdout", "it closed its stdout"
-    if code < 0:
-        return f"signal {-code}", f"killed by signal {-code}"
-    return f"exit {code}", f"exit code {code} before the end of its input"

@@ -83,9 +83,9 @@ for await (const text of createInterface({ input: process.stdin })) {
   for (const config of configs.keys())
     for (const id of accounts.keys())
       if (news && (line.type === "ready" || line.id === config || line.id === id)) check(config, id);
-  for (const key of open) {
+  for (const key of line.op === "delete" ? open : []) {
     const [config, ...id] = key.split("/"); // what is about something that is gone, Tidings resolves: only forget it
-    if (!configs.has(config) || !accounts.has(id.join("/"))) open.delete(key);
+    if ((line.type === "config" ? config : id.join("/")) === line.id) open.delete(key);
   }
   say({ type: "done", ...(changed ? { state: history } : {}) });
 }

@@ -129,7 +129,7 @@ func main() {
 		}
 		for key := range open { // what is about something that is gone, Tidings resolves: here it is only forgotten
 			config, id, _ := strings.Cut(key, "/")
-			if _, there := tasks[id]; !there || graces[config] == nil {
+			if l.Op == "delete" && (l.Type == "config" && l.ID == config || l.Type == "entity" && l.ID == id) {
 				delete(open, key)
 			}
 		}

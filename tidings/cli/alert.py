@@ -35,7 +35,8 @@ alert.add_command(new)
 @click.argument("program")
 @click.argument("scenarios", metavar="SCENARIO...", nargs=-1, required=True, type=FILE)
 @click.option("--answer-s", type=float, default=10.0, show_default=True, help="How long a line may take.")
-def test(program: str, scenarios: tuple[Path, ...], answer_s: float) -> int:
+@click.option("--kill-each", is_flag=True, help="Play each once more, with a kill -9 and a new start after every line.")
+def test(program: str, scenarios: tuple[Path, ...], answer_s: float, *, kill_each: bool) -> int:
     """Play SCENARIO files against PROGRAM, without a broker, and show what differs.
 
     PROGRAM is an alert's file (alerts.toml, or alerts.toml:NAME), a script, or a command in quotes. The format of
@@ -46,19 +47,19 @@ def test(program: str, scenarios: tuple[Path, ...], answer_s: float) -> int:
     from wrapper.scenario import ScenarioError, read  # noqa: PLC0415
 
     faults = 0
-    for path in scenarios:
+    for path, killing in [(p, k) for p in scenarios for k in ((False, True) if kill_each else (False,))]:
         alert = program_of(program)
         try:
             scenario = read(path.read_text(), alert.name)
             named = {"name": scenario.alert, "entities": list(scenario.entities)}
-            outcome = play(alert.model_copy(update=named), scenario, answer_s=answer_s)
+            outcome = play(alert.model_copy(update=named), scenario, answer_s=answer_s, kill_each=killing)
         except (ScenarioError, UnicodeDecodeError) as error:
             raise Wrong(f"{path}: {error}") from error
         except CannotStart as error:
             raise Failed(str(error)) from error
         faults += outcome.faults
         verdict = f"differences: {outcome.faults}" if outcome.faults else f"as expected, messages: {outcome.said}"
-        click.echo(f"{path}: {verdict}")
+        click.echo(f"{path}{', killed after every line' if killing else ''}: {verdict}")
         if outcome.faults:
             click.echo(outcome.text)
     return 1 if faults else 0

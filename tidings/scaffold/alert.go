@@ -37,8 +37,8 @@ func say(message object) {
 	os.Stdout.Write(append(text, '\n'))
 }
 
-// check says what is new about one pair of a config and an entity.
-func check(config string, entity name) {
+// check says what is new about one pair of a config and an entity, and returns its key.
+func check(config string, entity name) string {
 	key := config + "/" + entity.kind + "/" + entity.id
 	field, _ := limits[config]["field"].(string)
 	high, wanted := limits[config]["high"].(float64)
@@ -56,6 +56,7 @@ func check(config string, entity name) {
 		delete(open, key)
 		say(object{"type": "resolve", "key": key})
 	}
+	return key
 }
 
 func main() {
@@ -79,8 +80,8 @@ func main() {
 			continue
 		case "config":
 			delete(limits, l.ID)
-			if metric, ok := l.Value["metric"].(object); ok && l.Op == "set" {
-				limits[l.ID] = metric
+			if l.Op == "set" {
+				limits[l.ID], _ = l.Value["metric"].(object)
 			}
 		case "entity":
 			delete(entities, name{l.EntityType, l.ID})
@@ -89,9 +90,15 @@ func main() {
 			}
 		}
 		if !l.Snapshot { // the world at the start is only remembered, until `ready`
+			known := map[string]bool{}
 			for config := range limits {
 				for entity := range entities {
-					check(config, entity)
+					known[check(config, entity)] = true
+				}
+			}
+			for key := range open {
+				if !known[key] { // what is gone, Tidings resolves
+					delete(open, key)
 				}
 			}
 		}

@@ -37,7 +37,13 @@ for await (const text of createInterface({ input: process.stdin })) {
     entities.delete(name);
     if (line.op === "set") entities.set(name, { type: line.entity_type, id: line.id, body: line.value });
   }
-  if (!line.snapshot) // the world at the start is only remembered, until `ready`
-    for (const config of limits.keys()) for (const name of entities.keys()) check(config, name);
+  if (!line.snapshot) { // the world at the start is only remembered, until `ready`
+    const known = new Set();
+    for (const config of limits.keys()) for (const name of entities.keys()) {
+      check(config, name);
+      known.add(`${config}/${name}`);
+    }
+    for (const key of open) if (!known.has(key)) open.delete(key); // what is gone, Tidings resolves
+  }
   say({ type: "done" }); // only now does Tidings count what was said
 }

@@ -48,4 +48,5 @@ for text in sys.stdin:
         for config in limits:
             for kind, entity in entities:
                 check(config, kind, entity)
+        opened &= {f"{c}/{kind}/{e}" for c in limits for kind, e in entities}  # what is gone, Tidings resolves
     say(type="done")  # only now does Tidings count what was said

@@ -33,7 +33,10 @@ exec jq --null-input --compact-output --unbuffered '
             else del(.entities[$name]) end
           else . end
         | if $line.snapshot then .    # the world at the start is only remembered, until `ready`
-          else reduce ((.limits | keys[]) as $c | (.entities | keys[]) as $e | [$c, $e]) as [$c, $e] (.; check($c; $e) // .) end
+          else reduce ((.limits | keys[]) as $c | (.entities | keys[]) as $e | [$c, $e]) as [$c, $e] (.; check($c; $e) // .)
+            | [(.limits | keys[]) + "/" + (.entities | keys[])] as $known
+            | .open |= with_entries(select(.key | IN($known[])))    # what is gone, Tidings resolves
+          end
         | .out += [{type: "done"}]    # only now does Tidings count what was said
       end;
     .out[])

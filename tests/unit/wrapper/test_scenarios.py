@@ -33,9 +33,26 @@ RAISE = (
 )
 
 
-def played(text: str) -> Outcome:
-    alert = Alert(name="parrot", run=[sys.executable, "-c", PARROT], entities=["vm"], cwd=Path.cwd())
-    return play(alert, read(text, "parrot"), answer_s=30)
+COUNTS = """
+import json, sys
+count = 0
+for text in sys.stdin:
+    line = json.loads(text)
+    if line["type"] == "hello":
+        print(json.dumps({"type": "hello", "v": 1}), flush=True)
+        count = line["state"] or 0
+        continue
+    if line["type"] == "entity" and not line.get("snapshot"):
+        count += 1
+        print(json.dumps({"type": "notice", "key": str(count), "config": "c1", "title": "t", "kind": "event"}))
+    print(json.dumps({"type": "done", STATE}), flush=True)
+END
+"""
+
+
+def played(text: str, program: str = PARROT, *, kill_each: bool = False) -> Outcome:
+    alert = Alert(name="parrot", run=[sys.executable, "-c", program], entities=["vm"], cwd=Path.cwd())
+    return play(alert, read(text, "parrot"), answer_s=30, kill_each=kill_each)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +65,7 @@ def played(text: str) -> Outcome:
         (RAISE, 1),  # what nobody expected
         (RAISE + '{"at": "2m"}\n{"expect": {"type": "notice", "key": "k"}}', 2),  # said before, not then
         (RAISE + '{"expect": {"type": "notice", "key": "k"}}\n{"expect": {"type": "notice", "key": "k"}}', 1),
-        (RAISE + '{"expect": {"type": "notice", "key": "k"}}\n{"restart": true}\n' + RAISE.replace("1m", "2m"), 0),
+        (RAISE + '{"expect": {"type": "notice", "key": "k"}}\n{"restart": true}\n' + RAISE.replace("1m", "2m"), 2),
         (RAISE.replace("title", "titel"), 1),  # a line that is refused
         (RAISE.replace('{"type": "notice"', '"text", {"type": "notice"'), 2),  # stray text
         ('{"at": "10m", "expect": {"type": "notice", "title": "ten minutes", "kind": "event"}}', 0),
@@ -77,9 +94,37 @@ def test_a_metric_is_compared_as_the_text_that_it_is(metric: str, faults: int) -
 def test_an_earlier_run_is_gone_on_from() -> None:
     head = '{"alert": "parrot", "open": {"k": {"config": "c1", "entity": "vm/1"}}, "state": {"n": 1.0}}\n'
     snapshot = '{"entity": "vm/1", "value": {}}\n'
-    assert played(head + CONFIG + snapshot + RAISE).faults == 0  # k is open: nothing is said again
+    again = played(head + CONFIG + snapshot + RAISE)
+    assert again.faults == 1
+    assert '"detail":"raise of an open key"' in again.text
     gone = '{"at": "1m", "entity": "vm/1", "value": null}\n{"expect": {"type": "resolve", "key": "k"}}'
     assert played(head + CONFIG + snapshot + gone).faults == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "killed", "told"), [('"state": count', True, ""), ("", False, ""), ("", True, "event said before")]
+)
+def test_a_program_that_keeps_no_state_is_found_out_by_kills(state: str, killed: bool, told: str) -> None:
+    twice = CONFIG + "".join(
+        f'{{"at": "{n}m", "entity": "vm/1", "value": {{}}}}\n{{"expect": {{"type": "notice", "key": "{n}"}}}}\n'
+        for n in (1, 2)
+    )
+    outcome = played(twice, COUNTS.replace("STATE", state).replace("END", ""), kill_each=killed)
+    assert (outcome.faults > 0, told in outcome.text) == (bool(told), True), outcome.text
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ('print(json.dumps({"type": "notice", "key": "k", "config": "c1", "title": "late"}))', "has no done"),
+        ("sys.exit(3)", "exit code 3 at the end of its input"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "-15 at the end"),
+    ],
+)
+def test_the_end_of_its_input_is_played_too(end: str, told: str) -> None:
+    outcome = played(CONFIG, COUNTS.replace("STATE", "").replace("END", end))
+    assert outcome.faults == 1
+    assert told in outcome.text
 
 
 @pytest.mark.parametrize(
