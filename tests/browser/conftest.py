@@ -1,4 +1,7 @@
-"""What the browser tests ask for: one running Tidings with its demo, and a real Chromium that looks at it."""
+"""What the browser tests ask for: one running Tidings with its demo, and a real Chromium that looks at it.
+
+Both share a machine with all other tests, so whatever is expected may take a while.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,10 @@ QUIET = (
 )
 
 
+WHILE_MS = 30_000
+expect.set_options(timeout=WHILE_MS)
+
+
 class Screens:
     """Opens pages in contexts of their own, as other people's browsers; notes every script that failed."""
 
@@ -33,7 +40,7 @@ class Screens:
         size = ViewportSize(width=width, height=844)
         page = self._browser.new_context(color_scheme="dark" if dark else "light", viewport=size).new_page()
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(WHILE_MS)
         return page
 
     def signed_in(self, token: str | None = None, *, dark: bool = False, width: int = 1200) -> Page:
