@@ -28,6 +28,8 @@ from api.settings import Limits
 from tests.integration.gateway_world import Door, Site, Talk
 from topics.catalogue import entity_topic
 from topics.codec import decode
+from topics.events import Record
+from topics.fetch import reading
 
 FILTERS: list[dict[str, Any] | None] = [
     None,
@@ -349,6 +351,45 @@ async def test_what_the_log_has_no_longer_is_told_even_after_the_answer(site: Si
             lost = await stream.next()
             assert (lost.name, lost.frame["error"]["code"], lost.id) == ("error", "position_lost", "")
         assert (await talk.ask(subscribe={"channel": "entities/vm"}))["snapshot"][0]["entity"] == {"n": 19}
+
+
+async def test_a_gap_that_compaction_made_is_a_lost_position(site: Site) -> None:
+    async with site.gateway(limits=Limits(history_bytes=8_000)) as door, door.http() as http, door.socket() as talk:
+        start = (await talk.ask(subscribe={"channel": "entities/vm"}))["position"]
+        for n in range(20):
+            await http.put("/v1/entities/vm/a", json={"n": n})
+        newest = [await talk.push() for _ in range(20)][-1]
+        await talk.ask(unsubscribe={"channel": "entities/vm"})
+        await compacted(site, http, "a")
+        assert (await talk.ask(subscribe={"channel": "entities/vm", "since": start}))["resumed"] is True
+        assert (await talk.push())["error"]["code"] == "position_lost"
+        resumed = {"channel": "entities/vm", "since": newest["position"]}
+        assert (await talk.ask(subscribe=resumed))["resumed"] is True
+        assert [(await talk.push())["entity"]["n"] for _ in range(2)] == [20, 21], "here there is no gap"
+
+
+async def compacted(site: Site, http: httpx.AsyncClient, entity_id: str) -> None:
+    """Write 20 and 21, and wait until the broker's own cleaner has taken all before: it rests for 15 s otherwise."""
+    topic = entity_topic("vm")
+    at_once = {"segment.ms": "1", "min.cleanable.dirty.ratio": "0.001", "min.compaction.lag.ms": "0"}
+    kept = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+    named = ConfigResource(ConfigResourceType.TOPIC, site.catalogue.physical(topic), kept | at_once)
+    rests = [ConfigResource(ConfigResourceType.BROKER, "1", c) for c in ({"log.cleaner.backoff.ms": "100"}, {})]
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.cluster.bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([named, rests[0]])
+        for n in (20, 21):  # each in a segment of its own, and the newest is never cleaned
+            await http.put(f"/v1/entities/vm/{entity_id}", json={"n": n})
+        async with reading(site.cluster, site.catalogue) as reader, asyncio.timeout(30):
+            left = 0
+            while left != 2:
+                ends = await reader.ends(reader.spots([topic]))
+                found = [[r async for r in reader.range(spot, 0, end)] for spot, end in ends.items()]
+                left = sum(isinstance(r, Record) and r.key == entity_id for records in found for r in records)
+    finally:
+        await admin.alter_configs([rests[1]])
+        await admin.close()
 
 
 async def forget(site: Site, partition: int, before: int) -> None:
