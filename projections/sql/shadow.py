@@ -210,6 +210,8 @@ def _schema_beside(url: str) -> Iterator[tuple[Place, Store]]:
             yield Place(url, (f"SET search_path TO {SCHEMA}", "SET synchronous_commit TO off")), Store(url)
         finally:
             _drop_schema(keeper)
+            with keeper.reading() as tx:  # or the server would hold it for a moment after the connection was closed
+                tx.execute(select(func.pg_advisory_unlock(ONE_REBUILD)))
     finally:
         keeper.close()
 
