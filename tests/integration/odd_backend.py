@@ -110,7 +110,7 @@ class OddBackend:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def settings(self, **more: Any) -> Backend:
-        given = {"url": f"http://127.0.0.1:{self.port}", "paths": ["/{type}/{id}"], "timeout": 0.5} | more
+        given = {"url": f"http://127.0.0.1:{self.port}", "paths": ["/{type}/{id}"], "timeout": 20} | more
         return Backend.model_validate(given)
 
     def count(self, path: str) -> int:

@@ -90,7 +90,7 @@ async def test_every_misbehaviour_has_its_code_and_the_next_answer_is_whole(
     backend: OddBackend, behaviour: Behaviour, code: str
 ) -> None:
     backend.behaviours["/vm/1"] = [behaviour]
-    async with expander(backend.settings(timeout=0.3 if code == "timeout" else 20)) as some:
+    async with expander(backend.settings(timeout=1.5 if code == "timeout" else 20)) as some:
         tracemalloc.start()
         try:
             assert (await fetched(some))["expand_error"]["code"] == code
@@ -153,7 +153,7 @@ async def test_who_asks_at_the_same_time_for_the_same_is_one_question_and_the_an
     backend: OddBackend,
 ) -> None:
     backend.hold = asyncio.Event()
-    async with expander(backend.settings(timeout=20)) as some:
+    async with expander(backend.settings()) as some:
         many = [asyncio.create_task(fetched(some)) for _ in range(100)]
         gone = asyncio.create_task(fetched(some))
         await until(lambda: backend.asked)
@@ -200,7 +200,7 @@ async def test_a_name_that_is_none_is_an_error_like_others(backend: OddBackend) 
 
 async def test_a_backend_has_no_more_questions_at_a_time_than_it_takes(backend: OddBackend) -> None:
     backend.hold = asyncio.Event()
-    async with expander(backend.settings(concurrency=3, timeout=20)) as some:
+    async with expander(backend.settings(concurrency=3)) as some:
         many = [asyncio.create_task(fetched(some, str(n))) for n in range(50)]
         await until(lambda: backend.at_once == 3)
         backend.hold.set()
@@ -245,7 +245,7 @@ async def test_a_backend_has_to_show_a_certificate_for_its_name(
         named, numbered = (f"https://{host}:{backend.port}" for host in ("localhost", "127.0.0.1"))
         for url, authority, shown in ((named, "", False), (numbered, "x", False), (named, "x", True)):
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem") if authority else os.devnull)
-            async with expander(backend.settings(url=url, timeout=20)) as some:
+            async with expander(backend.settings(url=url)) as some:
                 found = await fetched(some)
             assert ("entity" in found) is shown, (url, found)
             assert shown or found["expand_error"]["code"] == "unreachable"
