@@ -27,7 +27,7 @@ up: $(RUN_READY) $(JARS_READY) ## run everything on this machine (ARGS="--port 8
 test: setup ## set up everything, then lint, types, import contracts and every test
 	@scripts/prerequisites test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(TEST_READY) ## style, types and the import table
 	$(BIN)/ruff check .

@@ -28,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SHARED_KAFKA] = _shared.enter_context(EmbeddedBroker(Path(directory))).bootstrap
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, what takes long begins first: none of them works alone at the end."""
+    if hasattr(config, "workerinput"):
+        folders = [config.rootpath / path for path in config.getini("testpaths")]
+        items.sort(key=lambda item: [item.path.is_relative_to(folder) for folder in folders])  # the last folder first
+
+
 def pytest_unconfigure() -> None:
     """Ends what was shared."""
     _shared.close()
