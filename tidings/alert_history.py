@@ -16,11 +16,12 @@ from topics.read import HistoryReader
 from topics.selection import EntityName
 from wrapper.alert_file import Alert
 from wrapper.chain import Chain, Fold, Open, Verdict
+from wrapper.change import Change
 from wrapper.comparing import span
 from wrapper.opening import meaning
 from wrapper.rehearsal import Rehearsal, Said, as_members
 from wrapper.scenario import SPOT
-from wrapper.world import Change, World
+from wrapper.world import World
 
 
 @dataclass(slots=True)
@@ -102,16 +103,11 @@ def rehearse(alert: Alert, found: Past, until: int) -> list[Said]:
 
 def _known(before: World, found: Past, config_id: str) -> bool:
     """Whether a config that is gone was ever the alert's."""
-    return config_id in before.configs or any(c.kind == "config" and c.id == config_id for c in found.changes)
+    return before.config(config_id) is not None or any(c.kind == "config" and c.id == config_id for c in found.changes)
 
 
 def _as_changes(world: World, at: int) -> list[Change]:
-    base = Change(SPOT, 0, at, "nothing")
-    return [
-        *(replace(base, kind="config", id=i, value=v) for i, v in world.configs.items()),
-        *(replace(base, kind="entity", entity_type=k, id=i, value=v) for (k, i), v in world.entities.items()),
-        *(replace(base, kind="recipient", id=i, value=v) for i, v in world.recipients.items()),
-    ]
+    return [replace(change, spot=SPOT, offset=0, timestamp=at) for change in world.things()]
 
 
 def _line(change: Change, at: int | None = None) -> str:

@@ -193,9 +193,12 @@ class SenderSettings(_Role):
 
 
 class WrapperSettings(_Role):
-    """The wrapper: runs alert programs. `operators`: users that are told when one of them gets nowhere."""
+    """The wrapper: runs alert programs. `operators`: users that are told when one of them gets nowhere; `state_dir`:
+    for what spares a start the reading of the whole log.
+    """
 
     operators: Names = ()
+    state_dir: Path | None = None
 
 
 class ClientSettings(_TokenSettings):

@@ -141,7 +141,8 @@ class Up:
         smtp = settings.smtp.get_secret_value() if settings.smtp else self._sink.url if self._sink else ""
         database = settings.database.get_secret_value() if settings.database else self._installation.database
         address = await demo.listen()
-        return {"TIDINGS_OPERATORS": USER} | environment(
+        state_dir = str(self._installation.path / "wrapper")
+        return {"TIDINGS_OPERATORS": USER, "TIDINGS_STATE_DIR": state_dir} | environment(
             self._running,
             database=database,
             secret=self._secret,

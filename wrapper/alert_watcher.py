@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 
 from wrapper.child import Child
@@ -36,6 +37,8 @@ class AlertWatcher(threading.Thread):
                     self._alert,
                     len(splitter.rest),
                 )
+        except sqlite3.Error as error:
+            self._session.world_failed = error
         except Exception:
             log.exception("a bug in the wrapper; the program is started again alert=%s", self._alert)
         finally:

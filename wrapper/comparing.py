@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from topics.json_text import dumps, joined, parse
 from wrapper.alert_file import Alert
+from wrapper.change import Change
 from wrapper.rehearsal import ANSWER_S, Broken, Rehearsal, Said
 from wrapper.scenario import Expectation, Moment, Scenario
-from wrapper.world import Change
 
 WIDTH = 200
 RAW = ("metric",)  # compared as text: it has to come out as it went in

@@ -11,15 +11,15 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator
 
-from topics.events import Cause
 from topics.fetch import Spot
 from wrapper import lines
 from wrapper.chain import Fold
+from wrapper.change import Change
 from wrapper.commits import Commits, Sealed
 from wrapper.inputs import Inputs, Tick
 from wrapper.protocol import Done, Error, Hello, Message, Notice, Rejected, Resolve
 from wrapper.settle import Line, orphans, settle
-from wrapper.world import Change, World
+from wrapper.world import World
 
 WINDOW = 256
 QUIET_S = 0.2  # a program that ends after a line has ended by then
@@ -67,7 +67,7 @@ class Conversation:
         self._given_now = fold.now
         self._tick_given = False
         self.ready_seq = -1
-        self._placed = False
+        self._placed = not gap  # whether the log has to hear of our positions at once
         self._opening: Iterator[bytes] = iter(())
         if plain:  # nobody says hello, and whatever is given counts as done
             self._hello(Hello(type="hello", v=1))
@@ -133,34 +133,29 @@ class Conversation:
             self._quiet_since = self._at
         return not self._outstanding and self._at - self._quiet_since >= QUIET_S
 
-    def _suspect(self, cause: Cause) -> bool:
-        return (Spot(cause.topic, cause.partition), cause.offset) in self.suspects
-
-    def _until_done(self) -> Iterator[bytes]:
-        """Nothing while a suspect is outstanding."""
-        while self.undone and self.undone[-1].at in self.suspects:
-            yield b""
-
-    def _by_itself(self, cause: Cause) -> Iterator[bytes]:
-        """Nothing until a suspect may be given."""
-        while self._suspect(cause) and not self._quiet():
-            yield b""
+    def _suspects_last(self, things: Iterator[Change]) -> Iterator[Change]:
+        last: list[Change] = []
+        for change in things:
+            if change.kind in self._wants:
+                if (change.spot, change.offset) in self.suspects:
+                    last.append(change)
+                else:
+                    yield change
+        yield from last
 
     def _untold(self, change: Change) -> bool:
         if change.kind == "nothing" or change.kind not in self._wants:
             return True
-        return change.kind == "config" and change.value is None and change.id not in self.world.configs
+        return change.kind == "config" and change.value is None and self.world.config(change.id) is None
 
     def _give(
-        self, timestamp: int, change: Change | None = None, *, tick: bool = False, cause: Cause | None = None
+        self, timestamp: int, change: Change | None = None, *, tick: bool = False, snapshot: bool = False
     ) -> Line:
         self._seq += 1
         self._outstanding += 1
         self._quiet_since = math.inf
         at = (change.spot, change.offset) if change else None
-        if cause is not None:
-            at = Spot(cause.topic, cause.partition), cause.offset
-        line = Line(self._seq, self._now(timestamp), change, tick, at)
+        line = Line(self._seq, self._now(timestamp), None if snapshot else change, tick, at)
         self.undone.append(line)
         return line
 
@@ -172,24 +167,15 @@ class Conversation:
         """The world as of the run's start, then `ready`. It can't change meanwhile: every later line is given after
         `ready`.
         """
-        count = {"config": 0, "entity": 0, "recipient": 0}
+        count: dict[str, int] = {"config": 0, "entity": 0, "recipient": 0}
         now = self.fold.now
-        if "config" in self._wants:
-            for id_, config in sorted(self.world.configs.items(), key=lambda item: self._suspect(item[1].cause)):
-                count["config"] += 1
-                yield from self._by_itself(config.cause)
-                yield lines.config(self._give(now, cause=config.cause).seq, now, id_, config, snapshot=True)
-                yield from self._until_done()
-        if "entity" in self._wants:
-            for (kind, id_), entity in sorted(self.world.entities.items(), key=lambda it: self._suspect(it[1].cause)):
-                count["entity"] += 1
-                yield from self._by_itself(entity.cause)
-                yield lines.entity(self._give(now, cause=entity.cause).seq, now, kind, id_, entity, snapshot=True)
-                yield from self._until_done()
-        if "recipient" in self._wants:
-            for id_, recipient in list(self.world.recipients.items()):
-                count["recipient"] += 1
-                yield lines.recipient(self._give(now).seq, now, id_, recipient, snapshot=True)
+        for change in self._suspects_last(self.world.things()):
+            while (change.spot, change.offset) in self.suspects and not self._quiet():
+                yield b""
+            count[change.kind] += 1
+            yield lines.change(self._give(now, change, snapshot=True).seq, now, change, snapshot=True)
+            while self.undone and self.undone[-1].at in self.suspects:
+                yield b""
         self.ready_seq = self._give(now).seq
         yield lines.ready(self.ready_seq, now, count)
 
@@ -276,10 +262,15 @@ class Conversation:
             self.commits.say(result.effects)
 
     def commit(self, at: float, *, now: bool = False) -> list[Sealed]:
-        """The records to send at this moment; after a gap the positions are put on the log at once."""
+        """The records to send at this moment; positions are put on the log at once after a gap, and when so much has
+        changed that it is to leave the memory.
+        """
         if not self.ready:
             return []
-        made = self.commits.make(self.fold, at, now=now or (self.gap and not self._placed))
+        if self.world.full:
+            self.world.leave()
+            self._placed = False
+        made = self.commits.make(self.fold, at, now=now or not self._placed)
         self._placed = self._placed or bool(made)
         return made
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from topics.fetch import Spot
-from wrapper.world import Change
+from wrapper.change import Change
 
 KEPT_RECORDS = 2000
 KEPT_BYTES = 4 * 1024 * 1024

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from topics.json_text import dumps, joined
 from wrapper import protocol
-from wrapper.world import Change, Config, Entity, Recipient
+from wrapper.change import Change, Config, Entity, Recipient
 
 VERSION = 1
 
@@ -71,15 +71,15 @@ def recipient(seq: int, now: int, id: str, value: Recipient | None, *, snapshot:
     )
 
 
-def change(seq: int, now: int, it: Change) -> bytes:
+def change(seq: int, now: int, it: Change, *, snapshot: bool = False) -> bytes:
     """The line of a change."""
     match it.value, it.kind:
         case (Config() | None) as value, "config":
-            return config(seq, now, it.id, value, reason=it.reason)
+            return config(seq, now, it.id, value, snapshot=snapshot, reason=it.reason)
         case (Entity() | None) as value, "entity":
-            return entity(seq, now, it.entity_type, it.id, value)
+            return entity(seq, now, it.entity_type, it.id, value, snapshot=snapshot)
         case (Recipient() | None) as value, "recipient":
-            return recipient(seq, now, it.id, value)
+            return recipient(seq, now, it.id, value, snapshot=snapshot)
     msg = f"{it.kind} has no line"
     raise ValueError(msg)
 

@@ -98,10 +98,11 @@ def run(
     numbers: dict[str, Numbers] | None = None,
     timing: Timing | None = None,
     operators: tuple[str, ...] = (),
+    state_dir: Path | None = None,
 ) -> int:
     """Until `stop`. `ready` is called once every alert is ready, has failed for the first time, or runs elsewhere;
-    `numbers` is filled with what to show of each; `operators` are the users told when one gets nowhere. AlertFileError
-    before anything is started.
+    `numbers` is filled with what to show of each; `operators` are the users told when one gets nowhere; worlds are
+    kept in `state_dir` from process to process. AlertFileError before anything is started.
     """
     files_now = Files(files, catalogue)
     quiet_farewells()
@@ -131,6 +132,7 @@ def run(
             numbers=shown.setdefault(name, Numbers()),
             shard=shard,
             operators=operators,
+            state_dir=state_dir,
         )
         return NotifyWatcher(setting, spawn=nursery.spawn, settled=partial(first.settled, name), bug=bug)
 

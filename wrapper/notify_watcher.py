@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from wrapper.opening import WrongShards, newest_chain, open_run
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.run import Over, Run
 from wrapper.setting import Place, Setting
+from wrapper.world import World, remove
 
 POISON_AT = 3
 
@@ -41,6 +43,7 @@ class NotifyWatcher(threading.Thread):
         self.shard = setting.shard
         self._setting, self._spawn, self._settled, self._bug = setting, spawn, settled, bug
         self._chain: Chain | None = None  # what was read back is kept from run to run
+        self._world: World | None = None
         self._delay = setting.timing.restart
         self._crashes: list[float] = []
         self._last = ("", "")
@@ -60,6 +63,8 @@ class NotifyWatcher(threading.Thread):
             self._bug()
         finally:
             self._setting.numbers.state = "stopped"
+            if self._world is not None:
+                self._world.close()
 
     def _once(self) -> None:
         reader: Reader | None = None
@@ -73,6 +78,13 @@ class NotifyWatcher(threading.Thread):
         except KafkaError as error:
             self._chain = None
             self._again(f"no answer from Kafka: {type(error).__name__} {error}".rstrip(), kind="restarted")
+        except sqlite3.Error as error:  # a damaged file, a full disk
+            if self._world is not None:
+                self._world.close()
+                self._world = None
+            if setting.world_file is not None:
+                remove(setting.world_file)
+            self._again(f"the world's file can't be used, it begins anew: {error}", kind="restarted")
         finally:
             if reader is not None:
                 reader.close()
@@ -81,7 +93,9 @@ class NotifyWatcher(threading.Thread):
         setting = self._setting
         if self._chain is None:
             self._chain = newest_chain(reader, setting)
-        opened = open_run(reader, setting, self._chain, may_move=self._fresh)
+        if self._world is None:
+            self._world = World(setting.world_file)
+        opened = open_run(reader, setting, self._chain, self._world, may_move=self._fresh)
         self._chain, self._fresh = opened.chain, False
         child = self._spawn(setting.alert)
         pid, name = child.process.pid, setting.alert.name

@@ -16,13 +16,15 @@ from topics.codec import encode
 from topics.events import AlertMoved, AlertStarted, Record
 from topics.fetch import Broken, Spot
 from topics.ids import new_id
+from topics.json_text import dumps
 from topics.partition import partition_of
 from wrapper.chain import Chain, Chains, Fold, Open, Verdict
+from wrapper.change import Change, Unreadable, change_in, nothing
 from wrapper.checkpoint import Checkpoints
 from wrapper.inputs import Inputs
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.setting import Place, Setting
-from wrapper.world import Change, Unreadable, World, change_in, nothing
+from wrapper.world import STAMP, Reached, World
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +58,9 @@ def newest_chain(reader: Reader, setting: Setting) -> Chain:
     return chain
 
 
-def open_run(reader: Reader, setting: Setting, chain: Chain, *, may_move: bool = False) -> Opened:
-    """Write AlertStarted and prepare everything the program is told first. `may_move`: if the log says another number
-    of shards than the file, the file counts. Stopped, WrongShards, KafkaError.
+def open_run(reader: Reader, setting: Setting, chain: Chain, world: World, *, may_move: bool = False) -> Opened:
+    """Write AlertStarted and prepare everything the program is told first; `world` may be of any time. `may_move`: if
+    the log says another number of shards than the file, the file counts. Stopped, WrongShards, KafkaError.
     """
     alert, clock = setting.alert, setting.clock
     try:
@@ -76,8 +78,8 @@ def open_run(reader: Reader, setting: Setting, chain: Chain, *, may_move: bool =
     if gap:
         fold.now = max(fold.now, clock.now())
         fold.positions = reader.ends(spots)
-    world = fold_world(reader, setting, spots, fold.positions or {})
     positions = {s: (fold.positions or {}).get(s, 0) for s in spots}
+    fold_world(reader, setting, world, positions)
     fold.positions = dict(positions)
     inputs = Inputs(positions, fold.now)
     return Opened(run, chain, fold, world, inputs, gap, {**positions, setting.own: chain.upto})
@@ -92,23 +94,48 @@ def _inputs(reader: Reader, setting: Setting) -> list[Spot]:
 
 def meaning(record: Record | Broken, alert: str) -> tuple[Change, str]:
     """What an input record means to the alert, and why it can't be read (empty if it can)."""
-    at = (record.topic, record.partition, record.offset, record.timestamp)
     if isinstance(record, Broken):
-        return nothing(at), record.reason
+        return nothing(record), record.reason
     try:
         return change_in(record, alert), ""
     except Unreadable as error:
-        return nothing(at), str(error)
+        return nothing(record), str(error)
 
 
-def fold_world(reader: Reader, setting: Setting, spots: list[Spot], upto: dict[Spot, int]) -> World:
-    """What exists at these positions, without what is skipped."""
-    world = World()
-    starts, ends = reader.starts(spots), reader.ends(spots)
-    for record in reader.range({s: (starts[s], min(upto.get(s, 0), ends[s])) for s in spots}):
-        if place_of(record) not in setting.skipped:
-            world.put(meaning(record, setting.alert.name)[0])
-    return world
+def fold_world(reader: Reader, setting: Setting, world: World, upto: dict[Spot, int]) -> None:
+    """Make `world` what exists at these positions, without what is skipped: from where it was saved, if that is on this
+    log and not beyond them; else from the beginning.
+    """
+    world.back()
+    meant = dumps([STAMP, setting.alert.name, sorted(upto), sorted(setting.skipped)])
+    if world.meant != meant or not _stands(reader, setting, world, upto):
+        world.clear(meant)
+    starts, ends = reader.starts(upto), reader.ends(upto)
+    nexts = {s: world.reached[s].next if s in world.reached else starts[s] for s in upto}
+    for record in reader.range({s: (nexts[s], min(upto[s], ends[s])) for s in upto}):
+        change = meaning(record, setting.alert.name)[0]
+        world.put(nothing(record) if place_of(record) in setting.skipped else change)
+        if world.full:
+            world.save()
+    for spot, position in upto.items():
+        world.reached[spot] = world.reached.get(spot, Reached(0))._replace(next=position)
+    world.save()
+
+
+def _stands(reader: Reader, setting: Setting, world: World, upto: dict[Spot, int]) -> bool:
+    """Whether what was read last still stands on this log, and everything after it."""
+    reached = world.reached
+    starts, ends = reader.starts(upto), reader.ends(upto)
+    if any(not starts[s] <= r.place < ends[s] or r.next > upto[s] for s, r in reached.items() if r.next):
+        return False
+    found = _firsts(reader, setting, {s: r.place for s, r in reached.items() if r.next}, ends)
+    if any((record.offset, _id_of(record)) != reached[s][1:] for s, record in found.items()):
+        return False
+    return not _gap(reader, setting, list(upto), {s: r.next for s, r in reached.items()})
+
+
+def _id_of(record: Record | Broken) -> str:
+    return record.event.event_id if isinstance(record, Record) and record.event else ""
 
 
 def place_of(record: Record | Broken) -> Place:
@@ -190,18 +217,26 @@ def _gap(reader: Reader, setting: Setting, spots: list[Spot], positions: dict[Sp
     starts, ends = reader.starts(spots), reader.ends(spots)
     if any(not starts[s] <= nexts[s] <= ends[s] for s in spots):
         return True
-    topics = setting.catalogue.topics()
-    unread = {s for s in spots if nexts[s] < ends[s]}
-    reader.follow({s: nexts[s] for s in unread})
-    while unread:
+    topics, now = setting.catalogue.topics(), setting.clock.now()
+    found = _firsts(reader, setting, {s: nexts[s] for s in spots if nexts[s] < ends[s]}, ends)
+    return any(r.offset != nexts[s] or r.timestamp < now - (topics[s.topic].keep_ms or 0) for s, r in found.items())
+
+
+def _firsts(
+    reader: Reader, setting: Setting, froms: dict[Spot, int], ends: dict[Spot, int]
+) -> dict[Spot, Record | Broken]:
+    """Of each partition the first record from an offset on; one without any, up to its end, gives a later one, or an
+    empty one of that end.
+    """
+    found: dict[Spot, Record | Broken] = {}
+    reader.follow(froms)
+    while unread := [s for s in froms if s not in found]:
         for record in reader.poll(FETCH_WAIT_MS):
-            spot = Spot(record.topic, record.partition)
-            if spot in unread:
-                unread.discard(spot)
-                oldest = setting.clock.now() - (topics[spot.topic].keep_ms or 0)
-                if record.offset != nexts[spot] or record.timestamp < oldest:
-                    return True
-        if any(reader.position(s) >= ends[s] for s in unread):
-            return True
-        reader.pause(set(spots) - unread)
-    return False
+            found.setdefault(Spot(record.topic, record.partition), record)
+        for spot in unread:
+            if spot not in found and reader.position(spot) >= ends[spot]:
+                found[spot] = Broken(*spot, ends[spot], 0, None, b"", "compacted away")
+        reader.pause(found)
+        if setting.ending.is_set():
+            raise Stopped
+    return found

@@ -17,17 +17,20 @@ from topics.events import Effect
 from topics.json_text import dumps, members
 from wrapper.alert_file import Alert
 from wrapper.chain import Fold
+from wrapper.change import Change
 from wrapper.child import Child, ending
 from wrapper.commits import Commits
 from wrapper.conversation import Conversation
 from wrapper.inputs import Inputs
 from wrapper.protocol import EXCERPT, LineSplitter, Rejected, Stray, parse
 from wrapper.scenario import SPOT
-from wrapper.world import Change, World
+from wrapper.world import World
 
 READ_BYTES = 256 * 1024
 ANSWER_S = 10.0
 MOST_FAULTS = 100
+LOOK_S = 0.1  # how often to see whether it is still there
+EXIT_S = 1.0  # from the end of its stdout to its own
 
 
 class Broken(RuntimeError):
@@ -157,16 +160,18 @@ class Rehearsal:
         data = self._read(deadline, f"{missing} within {self._answer_s:g} s: does it flush stdout?")
         if not data:
             words = "".join(f"\n  {line}" for line in child.last_words)
-            raise Broken(f"{ending(child.exit_code(self._answer_s))[1]}{words}")
+            raise Broken(f"{ending(child.exit_code(EXIT_S))[1]}{words}")
         yield from self._taken(data)
 
     def _read(self, deadline: float, otherwise: str) -> bytes:
         """What it prints next; empty for the end of stdout. Broken, with a reason, at `deadline` (monotonic)."""
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
+        while time.monotonic() < deadline:
             code = self._child.process.poll()
-            raise Broken(otherwise if code is None else f"{ending(code)[1]}, and what it started holds its stdout")
-        return os.read(self._child.stdout, READ_BYTES)
+            if select.select([self._child.stdout], [], [], LOOK_S)[0]:
+                return os.read(self._child.stdout, READ_BYTES)
+            if code is not None:
+                raise Broken(f"{ending(code)[1]}, and what it started holds its stdout")
+        raise Broken(otherwise)
 
     def _taken(self, data: bytes) -> Iterator[Said]:
         for line in self._splitter.feed(data):

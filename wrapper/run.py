@@ -19,6 +19,7 @@ from topics.events import AlertCommitted, AlertMoved, AlertStarted, Record
 from topics.fetch import Broken
 from wrapper.alert_watcher import AlertWatcher
 from wrapper.chain import Chain, Verdict
+from wrapper.change import Change, nothing
 from wrapper.checkpoint import parts
 from wrapper.child import Child, ending
 from wrapper.commits import Commits
@@ -27,7 +28,6 @@ from wrapper.opening import Opened, meaning, place_of
 from wrapper.reader import FETCH_WAIT_MS, Reader
 from wrapper.session import Session
 from wrapper.setting import Place, Setting
-from wrapper.world import Change, nothing
 
 CHECKPOINT_RECORDS = 1000
 CHECKPOINT_S = 60.0
@@ -98,7 +98,7 @@ class Run:
 
     def _turn(self) -> None:
         """A horizon if it is of use, and one poll."""
-        reader, session, clock = self._reader, self._session, self._setting.clock
+        reader, session, chain, clock = self._reader, self._session, self._chain, self._setting.clock
         timeout = RESTING_MS if reader.resting else FETCH_WAIT_MS if session.ready else SOON_MS
         wait = session.wait_ms(clock.now())
         if wait == 0:
@@ -109,7 +109,7 @@ class Run:
         full, hungry = session.full()
         reader.pause(full)
         reader.resume(hungry)
-        session.beat()
+        session.beat(chain.fold.positions or {})
         self._checkpoint()
 
     def _horizon(self, at: int) -> None:
@@ -200,6 +200,8 @@ class Run:
             if over.kind != "standby":
                 session.commit_now()
                 self._read_until(lambda: session.settled, FLUSH_S)
+                if session.settled:
+                    session.keep_world()
         except Over as fenced:
             over = fenced if over.kind != "stopped" else over
         if not over.reason:
@@ -213,14 +215,14 @@ class Run:
         until = time.monotonic() + seconds
         while not done() and time.monotonic() < until:
             self._read(SOON_MS)
-            self._session.beat()
+            self._session.beat(self._chain.fold.positions or {})
 
     # -------------------------------------------------------------- records
     def _change(self, record: Record | Broken) -> Change:
         at = f"{record.topic}:{record.partition}:{record.offset}"
         if place_of(record) in self._setting.skipped:
             log.warning("record is skipped at=%s alert=%s", at, self._name)
-            return nothing((record.topic, record.partition, record.offset, record.timestamp))
+            return nothing(record)
         change, unreadable = meaning(record, self._name)
         if unreadable:
             log.warning("record can't be read at=%s alert=%s reason=%r", at, self._name, unreadable)

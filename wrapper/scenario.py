@@ -24,7 +24,7 @@ from topics.events import Cause, Lane
 from topics.fetch import Spot
 from topics.json_text import compact, dumps, joined, members, parse
 from wrapper.chain import Fold, Open
-from wrapper.world import RECIPIENT_FIELDS, Change, Config, Entity, Recipient
+from wrapper.change import RECIPIENT_FIELDS, Change, Config, Entity, Recipient
 
 SPOT = Spot("scenario", 0)
 NOBODY = Cause("scenario", SPOT.topic, SPOT.partition, 0)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 
 from topics.fetch import Spot
+from wrapper.change import Change
 from wrapper.child import Child
 from wrapper.conversation import Conversation
 from wrapper.protocol import EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
 from wrapper.setting import Place, Setting
-from wrapper.world import Change
 
 REJECTS_PER_MINUTE = 100
 STRAYS_PER_S = 100
@@ -45,6 +46,7 @@ class Session:
         self.last_line = time.monotonic()
         self.progress = False  # a line after `ready` was acknowledged
         self.ended = threading.Event()  # stdout is at its end
+        self.world_failed: sqlite3.Error | None = None
         if not conversation.plain:
             child.write([conversation.hello()])
 
@@ -100,19 +102,29 @@ class Session:
             self._numbers.commits += 1
             self._pump()
 
-    def beat(self) -> None:
-        """Now and then: silent commits, and what has to be sent again."""
+    def beat(self, accepted: dict[Spot, int]) -> None:
+        """Now and then: silent commits, what has to be sent again, and what may leave the memory; `accepted` are the
+        positions of the last commit. sqlite3.Error, the other thread's too.
+        """
+        if self.world_failed is not None:
+            raise self.world_failed
         with self._lock:
             failed = self._send_failed.is_set()
             self._send_failed.clear()
             for sealed in self._talk.commits.again(time.monotonic(), failed=failed):
                 self._setting.outbound.commit(self._name, sealed.data, self._send_failed.set)
+            self._talk.world.store(accepted)
             self._pump()
 
     def give_no_more(self) -> None:
         """The program gets no further lines; what it still says counts."""
         with self._lock:
             self._talk.stopping = True
+
+    def keep_world(self) -> None:
+        """So that the next run need not read again what is on the log and `settled`."""
+        with self._lock:
+            self._talk.world.save()
 
     def commit_now(self) -> None:
         """What was acknowledged goes to the log, silent or not."""

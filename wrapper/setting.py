@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
 
 from topics.catalogue import NOTICE_REQUESTS, Catalogue
 from topics.cluster import Cluster
@@ -53,7 +55,7 @@ class Numbers:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`instance` names this process among all wrappers; `ending` is set when it has to end. `skipped` are inputs at
-    which the program always ends; `operators` are told when it gets nowhere.
+    which the program always ends; `operators` are told when it gets nowhere; worlds are kept in `state_dir`.
     """
 
     alert: Alert
@@ -67,12 +69,18 @@ class Setting:
     numbers: Numbers
     shard: int = 0
     operators: tuple[str, ...] = ()
+    state_dir: Path | None = None
     skipped: set[Place] = field(default_factory=set)
 
     @property
     def own(self) -> Spot:
         """The partition of the alert's chain."""
         return Spot(NOTICE_REQUESTS, self.outbound.partition_of(NOTICE_REQUESTS, self.alert.name))
+
+    @property
+    def world_file(self) -> Path | None:
+        """Where its world is kept from process to process; null if nowhere."""
+        return self.state_dir and self.state_dir / f"{quote(self.alert.name, safe=' ')[:200]}-{self.shard}.world"
 
     def report(self, kind: str, *, config_id: str | None = None, **told: str) -> None:
         """Tell people how the alert is."""

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from topics.events import Cause, Effect, Lane
 from topics.fetch import Spot
 from topics.json_text import dumps, joined
-from wrapper.chain import Fold
+from wrapper.chain import Fold, Open
+from wrapper.change import Change, Config, Entity
 from wrapper.protocol import OPEN_KEYS, Notice, Resolve
-from wrapper.world import Change, Config, Entity, World
+from wrapper.world import World
 
 ENTITY_BYTES = 16 * 1024
 
@@ -63,18 +64,22 @@ def settle(
     open key.
     """
     out = Settled()
-    gone = all_orphans
+    gone: set[tuple[str, str]] = set()
     for line in lines:
         if line.change is not None:
-            gone = gone or (line.change.value is None and line.change.kind in ("config", "entity"))
+            if line.change.value is None and line.change.kind in ("config", "entity"):
+                gone.add((line.change.entity_type, line.change.id))
             world.put(line.change)
             assert fold.positions is not None  # noqa: S101 - a run begins with positions
             fold.positions[line.change.spot] = line.change.offset + 1
         fold.now = max(fold.now, line.now)
-    raised = [m.key for m in said if isinstance(m, Notice)]
+    raised = {m.key for m in said if isinstance(m, Notice)}
     for message in said:
         _take(out, fold, world, message)
-    for key in sorted(orphans(fold, world, watched, fold.open if gone else [k for k in raised if k in fold.open])):
+    suspects: Iterable[str] = raised & fold.open.keys() if raised else ()
+    if gone or all_orphans:
+        suspects = [k for k, o in fold.open.items() if all_orphans or k in raised or _about(o) & gone]
+    for key in sorted(orphans(fold, world, watched, suspects)):
         _resolve(out, fold, world, key, "null")
         out.dropped["orphans"] += 1
     return out
@@ -85,13 +90,17 @@ def orphans(fold: Fold, world: World, watched: frozenset[str], keys: Iterable[st
     return [k for k in keys if not _alive(fold, world, watched, k)]
 
 
+def _about(key: Open) -> set[tuple[str, str]]:
+    return {("", key.config_id), (key.entity_type or "", key.entity_id or "")}
+
+
 def _alive(fold: Fold, world: World, watched: frozenset[str], key: str) -> bool:
     about = fold.open[key]
-    if about.config_id not in world.configs:
+    if world.config(about.config_id) is None:
         return False
     if about.entity_type is None or about.entity_id is None or about.entity_type not in watched:
         return True
-    return (about.entity_type, about.entity_id) in world.entities
+    return world.entity(about.entity_type, about.entity_id) is not None
 
 
 def _take(out: Settled, fold: Fold, world: World, message: Notice | Resolve) -> None:
@@ -101,7 +110,7 @@ def _take(out: Settled, fold: Fold, world: World, message: Notice | Resolve) -> 
         else:
             out.dropped["resolve of a closed key"] += 1
         return
-    config = world.configs.get(message.config)
+    config = world.config(message.config)
     if config is None:
         out.refused.append((message, "unknown_config", f"no enabled config {message.config!r} of this alert"))
         return
@@ -115,18 +124,21 @@ def _take(out: Settled, fold: Fold, world: World, message: Notice | Resolve) -> 
             out.dropped["raise of an open key"] += 1
             return
         op = "update"
-        config = world.configs.get(fold.open[message.key].config_id, config)
+        config = world.config(fold.open[message.key].config_id) or config
     elif len(fold.open) >= OPEN_KEYS:
         out.refused.append((message, "limit", f"{OPEN_KEYS} conditions are open"))
         return
     else:
         op = "raise"
+    if op != "update" and message.to is not None and config.lanes and not narrowed(config.lanes, message.to):
+        out.refused.append((message, "bad_field", "to: names nobody whom the config names"))
+        return
     _add(out, fold, _notice(fold, world, config, message, op))
 
 
 def _notice(fold: Fold, world: World, config: Config, message: Notice, op: str) -> Effect:
     about = message.entity
-    entity = world.entities.get((about.type, about.id)) if about else None
+    entity = world.entity(about.type, about.id) if about else None
     if op == "update":  # who is told stays as it was; what it is about too
         was = fold.open[message.key]
         severity = message.severity or was.severity
@@ -160,8 +172,8 @@ def _notice(fold: Fold, world: World, config: Config, message: Notice, op: str) 
 
 def _resolve(out: Settled, fold: Fold, world: World, key: str, data: str) -> None:
     was = fold.open[key]
-    config = world.configs.get(was.config_id)
-    entity = world.entities.get((was.entity_type or "", was.entity_id or ""))
+    config = world.config(was.config_id)
+    entity = world.entity(was.entity_type or "", was.entity_id or "")
     effect = Effect(
         op="resolve",
         key=key,

@@ -11,8 +11,8 @@ import pytest
 
 from topics.events import Cause
 from wrapper import lines, protocol
+from wrapper.change import Config, Entity, Recipient
 from wrapper.schema import schema
-from wrapper.world import Config, Entity, Recipient
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "alert-protocol.schema.json"
 CAUSE = Cause("e", "t", 0, 0)

@@ -80,4 +80,8 @@ def wrapper(log_level: str, parent: int | None, files: tuple[Path, ...], data: P
         from tidings.roles.wrapper import main  # noqa: PLC0415
         from tidings.settings import WrapperSettings, read  # noqa: PLC0415
 
-        return main(read(WrapperSettings, **found_at(data)), files)
+        found = found_at(data)
+        settings = read(WrapperSettings, **found)
+        if found and settings.state_dir is None:
+            settings = settings.model_copy(update={"state_dir": data / "wrapper"})
+        return main(settings, files)

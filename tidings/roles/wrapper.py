@@ -35,6 +35,7 @@ def main(settings: WrapperSettings, files: Sequence[Path]) -> int:
                 stop=stop,
                 numbers=numbers,
                 operators=settings.operators,
+                state_dir=settings.state_dir,
             )
         except AlertFileError as error:
             log.error("the alert's file can't be used: %s", error)

@@ -10,11 +10,12 @@ from topics.codec import decode
 from topics.events import AlertCommitted, Cause, Lane
 from topics.fetch import Spot
 from wrapper.chain import Fold, Open
+from wrapper.change import Change, Config, Entity
 from wrapper.commits import Commits, Sealed
 from wrapper.conversation import Conversation
 from wrapper.inputs import Inputs
 from wrapper.protocol import Rejected, Stray, parse
-from wrapper.world import Change, Config, Entity, World
+from wrapper.world import World
 
 CONFIGS, PEOPLE, VMS, OTHER_VMS = (
     Spot(ALERT_CONFIGS, 0),

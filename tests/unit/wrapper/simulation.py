@@ -40,6 +40,7 @@ from wrapper.outbound import Outbound
 from wrapper.protocol import Rejected, Stray, parse
 from wrapper.reader import Reader
 from wrapper.setting import Numbers, Setting, Timing
+from wrapper.world import World
 
 TICK = 10
 HELD = 15
@@ -57,6 +58,7 @@ class SimLog:
         self.partitions: dict[Spot, list[tuple[int, str, bytes]]] = {
             Spot(t.name, p): [] for t in topics.values() for p in range(t.partitions)
         }
+        self.kept: World | None = World()  # the host's; null while a wrapper, a frozen one even, has it
         self.limbo: list[bytes] = []
         self.resent = 0
 
@@ -283,7 +285,13 @@ class Wrapper:
     def __init__(self, log: SimLog, number: int, program: Program, ghosts: dict[int, Opened]) -> None:
         self._log, self.child, self._ghosts = log, Child(program), ghosts
         self.instance = f"sim/{number}"
+        self._kept, log.kept = log.kept, None
+        self.world = self._kept or World()
         self.steps = self._steps()
+
+    def end(self) -> None:
+        """However it comes: the next one finds what is in the file."""
+        self._log.kept = self._log.kept or self._kept
 
     def _steps(self) -> Iterator[None]:
         log, reader = self._log, SimReader(self._log)
@@ -300,7 +308,7 @@ class Wrapper:
         )
         chain = newest_chain(reader, setting)
         yield
-        opened = open_run(reader, setting, chain)
+        opened = open_run(reader, setting, chain, self.world)
         self._ghosts[opened.run] = replace(opened, fold=opened.fold.copy(), follow={})
         commits = Commits(alert=ALERT.name, shard=0, run=opened.run, producer="sim", base=opened.fold, at=log.clock)
         talk = Conversation(
@@ -321,7 +329,7 @@ class Wrapper:
         while child.alive:
             yield
             what = log.rng.choice(
-                ("read", "read", "horizon", "give", "give", "take", "take", "commit", "again", "checkpoint")
+                ("read", "read", "horizon", "give", "give", "take", "take", "commit", "again", "checkpoint", "store")
             )
             if what == "read":
                 if self._read(reader, chain, talk, opened.run, inputs):
@@ -335,6 +343,10 @@ class Wrapper:
                 child.stdin.extend(talk.lines())
             elif what == "take":
                 self._take(talk)
+            elif what == "store":
+                talk.world.store(chain.fold.positions or {})
+                if talk.ready and log.rng.random() < 0.1:
+                    talk.world.save()  # as what was kept back too long: the file is ahead of the log
             elif what in ("commit", "again"):
                 made = talk.commit(log.clock) if what == "commit" else commits.again(log.clock, failed=False)
                 yield from self._send(commits, made)
@@ -342,6 +354,9 @@ class Wrapper:
                 for key, part in parts(chain, "sim"):
                     log.append(Spot(ALERT_CHECKPOINTS, 0), key, encode(part))
                     yield
+
+        if talk.ready and not commits.under_way and not commits.waiting:
+            talk.world.save()
 
     def _send(self, commits: Commits, made: list[Sealed]) -> Iterator[None]:
         while made:

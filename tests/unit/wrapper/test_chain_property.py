@@ -34,7 +34,7 @@ def _schedule(seed: int) -> None:  # noqa: C901 - a table of faults
         elif chance < 0.07:
             log.clock += rng.choice((1, 2, 3, 5, 8))
         elif chance < 0.0715 and running:
-            running.pop(rng.randrange(len(running)))  # kill -9 of a wrapper
+            running.pop(rng.randrange(len(running))).end()  # kill -9 of a wrapper
         elif chance < 0.0745 and len(running) < 2:
             running.append(start())
         elif chance < 0.076 and running:
@@ -49,6 +49,7 @@ def _schedule(seed: int) -> None:  # noqa: C901 - a table of faults
             wrapper = rng.choice(running)
             if next(wrapper.steps, "over") == "over":
                 running.remove(wrapper)
+                wrapper.end()
     _calm_down(log, start())
     _judge(log, truth(log), ghosts, batch=batch, forgetful=forgetful)
 
@@ -82,6 +83,8 @@ def _judge(log: SimLog, found: Truth, ghosts: dict[int, Opened], *, batch: int, 
 @pytest.mark.parametrize("part", range(4))
 def test_effects_are_those_of_an_uninterrupted_run(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrapper.conversation.WINDOW", 4)
+    monkeypatch.setattr("wrapper.world.CHANGED_BYTES", 700)  # two changes or three
+    monkeypatch.setattr("wrapper.world.ROWS_AT_ONCE", 2)
     monkeypatch.setattr("wrapper.commits.COMMIT_BYTES", 700)  # two effects: commits are split
     for seed in range(part, SCHEDULES, 4):
         try:

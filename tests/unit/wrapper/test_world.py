@@ -7,8 +7,8 @@ import time
 import pytest
 
 from topics.events import AlertConfigured, EntityChanged, Event, RecipientChanged, Record, TopicOpened
+from wrapper.change import Config, Entity, Unreadable, change_in
 from wrapper.clock import Clock
-from wrapper.world import Config, Entity, Unreadable, change_in
 
 
 def _record(event: Event | None, topic: str = "entities.vm", key: str = "k") -> Record:
