@@ -100,7 +100,7 @@ async def test_a_server_that_hangs_costs_one_attempt_and_no_more_than_its_time(
     world: World, server: SmtpServer
 ) -> None:
     server.data_script = ["hang"]
-    async with world.worker(), world.sender(server):
+    async with world.worker(), world.sender(server, lease_s=4, attempt_s=1):
         await world.request("slow")
         await until("it is sent", lambda: sent(world, 1))
     assert [e.attempt for e in await world.results(DeliveryRetried)] == [1]
@@ -278,7 +278,7 @@ async def test_an_acceptance_that_the_log_did_not_take_is_said_by_the_next_sende
     async with world.worker():
         await until("the request is there", lambda: world.requested() == 1)
         await until("all is folded", lambda: request.offset < world.next_of(request.partition))
-    patience, settings_ = Patience(asyncio.Event()), settings(server)
+    patience, settings_ = Patience(asyncio.Event()), settings(server, lease_s=4, attempt_s=1.5)
     queue = Queue(world.store, "first", settings_.lease_s, 2)
     queue.prepare()
     fold = queue.fold()

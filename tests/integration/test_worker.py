@@ -12,7 +12,7 @@ from sqlalchemy import select
 from projections.sql.schema import delivery_requests, meta, notices, positions, steps
 from tests.integration.worker_site import Site, mark, recipient, request
 from topics.catalogue import COMMANDS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
-from topics.events import Decided, DeliveryRequested
+from topics.events import Decided, DeliveryRequested, Lane
 from topics.fetch import reading
 from topics.ids import direct_notice_id
 
@@ -30,7 +30,8 @@ async def test_an_unread_notice_is_forwarded_once_and_a_read_one_never(site: Sit
         await site.until(
             select(positions.c.next).where(positions.c.topic == RECIPIENTS), lambda r: bool(r and r[0].next >= 3)
         )
-        await site.say(NOTICE_REQUESTS, "billing", request(("ann", "bob"), "r1", after_ms=1500))
+        lanes = tuple(Lane("email", "email", "recipient", u, ms) for u, ms in (("ann", 600_000), ("bob", 100)))
+        await site.say(NOTICE_REQUESTS, "billing", request(("ann", "bob"), "r1", lanes=lanes))
         raised = await site.until(select(notices), lambda r: len(r) == 2)
         assert {(n.user_id, n.body) for n in raised} == {
             (u, '{"title":"hello","metric":{"high":1.10}}') for u in ("ann", "bob")

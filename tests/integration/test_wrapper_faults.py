@@ -229,7 +229,7 @@ def test_bad_programs_are_reported_and_the_others_go_on(world: World, tmp_path: 
     with file.open("a") as more:
         more.write(_overuse_only(tmp_path / "..").read_text())
     world.config("c1", "overuse", '{"field": "cpu", "high": 90}')
-    wrapper = world.wrapper(file)
+    wrapper = world.wrapper(file, replace(FAST, handshake=3))
     assert wrapper.ready.wait(30)
     chain, reports = world.chain("overuse"), world.reports()
     world.host("a", {"cpu": 99})

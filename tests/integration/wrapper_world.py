@@ -27,7 +27,7 @@ from wrapper.main import run
 from wrapper.setting import Numbers, Timing
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FAST = Timing(restart=0.05, restart_most=0.2, handshake=3)
+FAST = Timing(restart=0.05, restart_most=0.2, handshake=20)
 
 
 class LogView:
