@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
@@ -20,9 +19,11 @@ from api.metrics import Metrics
 from api.problems import Problem
 from topics.catalogue import Catalogue
 from topics.cluster import Cluster
-from topics.codec import event_name
+from topics.codec import UnknownSchema, event_name
 from topics.events import Record
-from topics.fetch import Broken, LogReader, Spot, reading, waiting_for_schema
+from topics.fetch import Broken, LogReader, Spot, patiently, reading, to_record, waiting_for_schema
+from topics.fetch_link import Message
+from topics.follow import Follower, following
 
 log = logging.getLogger(__name__)
 Take = Callable[[Record | Broken], Awaitable[None]]
@@ -70,7 +71,7 @@ class LiveLog:
         self._moved = asyncio.Event()
         self._busy_since: float | None = None
         self._anew = False
-        self._reader: LogReader | None = None
+        self._follower: Follower | None = None
         self._since = 0.0  # s since 1970
         self._age = 0.0  # s, of the newest record when it had been taken
 
@@ -79,13 +80,13 @@ class LiveLog:
         """Why what it has read is not what stands on the log; null if it is, but for what comes at this moment."""
         if not self.opened:
             return "topics"
-        if self._reader is None or not self.caught_up:
+        if self._follower is None or not self.caught_up:
             return "the log, which is read up to where it ended at the start"
         if waiting_for_schema:
             return f"schemas {', '.join(sorted(waiting_for_schema))}"
         if self._busy_since is not None and time.monotonic() - self._busy_since > STUCK_S:
             return "a record that takes long"
-        heard = [(*self._reader.ends_heard(s), n) for s, n in self.positions.items()]
+        heard = [(*self._follower.ends_heard(s), n) for s, n in self.positions.items()]
         return unread(heard, time.time() - self._since, self._age)
 
     def has_come_to_the_end(self, topic: str) -> bool:
@@ -167,42 +168,47 @@ class LiveLog:
             self._anew = False
             begins = await begin()
             self.positions = {s: max(begins.get(s, self._noted[s]), starts[s]) for s in spots}
-            await reader.seek(self.positions)
-            self._reader, self._since, self._age = reader, time.time(), 0.0
+        async with following(self._cluster, self._catalogue, self.positions) as follower:
+            self._follower, self._since, self._age = follower, time.time(), 0.0
             watch = asyncio.create_task(self._watch())
             try:
-                await self._follow(reader, take, wanted, watch)
+                await self._follow(follower, take, wanted, watch)
             finally:
-                self._reader = None
+                self._follower = None
                 watch.cancel()
 
-    async def _follow(self, reader: LogReader, take: Take, wanted: Wanted, watch: asyncio.Task[None]) -> None:
+    async def _follow(self, follower: Follower, take: Take, wanted: Wanted, watch: asyncio.Task[None]) -> None:
         while True:
             self._look_round()
-            messages = await reader.poll(500, 500)
-            for count, message in enumerate(messages, 1):
+            for spot, messages in await follower.messages():
                 self._busy_since = time.monotonic()
-                topic = self._catalogue.logical(message.topic)
-                spot = Spot(topic, message.partition)
-                # What nobody here asks for is not read; but one by an unknown schema is waited for all the same.
-                if not wanted(topic, message.key) and event_name(message.value):
-                    self.positions[spot] = message.offset + 1
-                else:
-                    record = await reader.decoded(message)
-                    self.positions[spot] = message.offset + 1
-                    await take(record)
-                if count % YIELD_AFTER == 0:
-                    await asyncio.sleep(0)  # or a burst would hold up every request
-            self._busy_since = None
-            for topic, several in Counter(message.topic for message in messages).items():
-                self._metrics.records.labels(self._catalogue.logical(topic)).inc(several)
-            if messages:
+                await self._take_all(spot, messages, take, wanted)
+                self._metrics.records.labels(spot.topic).inc(len(messages))
                 self._age = max(0.0, time.time() - messages[-1].timestamp / 1000)
                 self._metrics.lag.set(self._age)
+            self._busy_since = None
             if watch.done():
                 watch.result()
             if self._anew:
                 raise AnotherLog
+
+    async def _take_all(self, spot: Spot, messages: Sequence[Message], take: Take, wanted: Wanted) -> None:
+        topic = spot.topic
+        for count, message in enumerate(messages, 1):
+            # What nobody here asks for is not read; but one by an unknown schema is waited for all the same.
+            if not wanted(topic, message.key) and event_name(message.value):
+                self.positions[spot] = message.offset + 1
+            else:
+                try:
+                    record = to_record(self._catalogue, message)
+                except UnknownSchema:
+                    record = await patiently(self._cluster, self._catalogue, message, to_record)
+                self.positions[spot] = message.offset + 1
+                await take(record)
+            if count % YIELD_AFTER == 0:
+                self._busy_since = time.monotonic()
+                self._look_round()
+                await asyncio.sleep(0)  # or a burst would hold up every request
 
     def _look_round(self) -> None:
         """Tell those who wait, and note whether the ends of the start have been reached."""

@@ -86,11 +86,11 @@ async def test_what_keeps_a_gateway_from_being_ready_is_told(site: Site, monkeyp
         gateway = door.server.gateway
         async with site.working():
             await _readiness(client, "")
-        assert gateway.live._reader is not None
-        consumer = gateway.live._reader.consumer
-        consumer.pause(*consumer.assignment())  # nothing is asked of the broker any more, so nothing is heard
+        assert gateway.live._follower is not None
+        (link,) = gateway.live._follower._links
+        link._transport.pause_reading()  # nothing is heard
         assert len(await _readiness(client, "the broker, which has been silent for")) == 1
-        consumer.resume(*consumer.assignment())
+        link._transport.resume_reading()
         await _readiness(client, "")
         gateway.live._busy_since = 0.0
         assert await _readiness(client, "a record") == ["a record that takes long"]
