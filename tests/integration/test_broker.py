@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +23,25 @@ def running(pid: int) -> bool:
         return False
 
 
-async def test_data_and_address_survive_stop_and_kill_9(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a broker that ran, and was stopped in order: to be copied."""
+    made: Path = tmp_path_factory.mktemp("stopped")
+    with EmbeddedBroker(made):
+        pass
+    return made
+
+
+@pytest.fixture
+def used(stopped: Path, tmp_path: Path) -> Path:
+    """A directory in which a broker has run."""
+    return Path(shutil.copytree(stopped, tmp_path / "used"))
+
+
+async def test_data_and_address_survive_stop_and_kill_9_and_ctrl_c_is_not_for_the_broker(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker:
         bootstrap, first = broker.bootstrap, broker.pid
+        assert os.getpgid(first) != os.getpgid(0)
         await make_topic(bootstrap)
         assert await send(bootstrap, [b"1", b"2"]) == [b"1", b"2"]
         broker.kill()
@@ -66,19 +83,6 @@ async def test_after_kill_9_of_the_parent_nothing_runs_on_and_a_new_start_finds_
         assert await read(bootstrap, 1) == [b"1"]
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_broker(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker:
-        assert os.getpgid(broker.pid) != os.getpgid(0)
-
-
-def test_a_frozen_broker_is_stopped_all_the_same(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker:
-        pid = broker.pid
-        os.kill(pid, signal.SIGSTOP)
-        broker.stop(timeout=0.2)
-        assert not running(pid)
-
-
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -86,10 +90,9 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             EmbeddedBroker(tmp_path, port).start()
 
 
-def test_a_remembered_port_that_is_taken_gives_way_to_another(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker:
-        port = int(broker.bootstrap.rpartition(":")[2])
-    with socket.create_server(("127.0.0.1", port)), EmbeddedBroker(tmp_path) as broker:
+def test_a_remembered_port_that_is_taken_gives_way_to_another(used: Path) -> None:
+    port = json.loads((used / "broker.json").read_text())["port"]
+    with socket.create_server(("127.0.0.1", port)), EmbeddedBroker(used) as broker:
         assert broker.bootstrap != f"127.0.0.1:{port}"
 
 
@@ -118,14 +121,12 @@ def test_a_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"thesis.tex", "lock"}
 
 
-def test_the_log_of_another_cluster_is_refused(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path):
-        pass
-    properties = tmp_path / "log" / "meta.properties"
-    cluster_id = json.loads((tmp_path / "broker.json").read_text())["cluster_id"]
+def test_the_log_of_another_cluster_is_refused(used: Path) -> None:
+    properties = used / "log" / "meta.properties"
+    cluster_id = json.loads((used / "broker.json").read_text())["cluster_id"]
     properties.write_text(properties.read_text().replace(cluster_id, "AnotherClusterAltogeth"))
     with pytest.raises(BrokerError, match="its log is of cluster AnotherClusterAltogeth"):
-        EmbeddedBroker(tmp_path).start()
+        EmbeddedBroker(used).start()
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"cluster_id": "x", "port": "many"}', "[1]"])
@@ -141,19 +142,23 @@ def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
         EmbeddedBroker(tmp_path / "data").start()
 
 
-async def test_a_second_broker_on_the_directory_is_refused_and_the_first_lives_on(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as first:
+async def test_a_second_broker_on_the_directory_is_refused_and_the_first_lives_on_until_it_is_stopped_though_frozen(
+    used: Path,
+) -> None:
+    with EmbeddedBroker(used) as first:
         with pytest.raises(BrokerError, match=rf"^another broker already runs on .* \(process {os.getpid()}\)"):
-            EmbeddedBroker(tmp_path).start()
+            EmbeddedBroker(used).start()
         await make_topic(first.bootstrap)
         assert await send(first.bootstrap, [b"1"]) == [b"1"]
+        pid = first.pid
+        os.kill(pid, signal.SIGSTOP)
+        first.stop(timeout=0.2)
+        assert not running(pid)
 
 
-def test_a_start_that_was_killed_while_formatting_is_taken_up_again(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path):
-        pass
-    (tmp_path / "log" / "meta.properties").unlink()  # Kafka writes it last
-    with EmbeddedBroker(tmp_path) as broker:
+def test_a_start_that_was_killed_while_formatting_is_taken_up_again(used: Path) -> None:
+    (used / "log" / "meta.properties").unlink()  # Kafka writes it last
+    with EmbeddedBroker(used) as broker:
         assert broker.alive()
 
 
