@@ -9,13 +9,15 @@ would wait for the end of it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from threading import Event as Flag
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import LeaderNotAvailableError
+from kafka.errors import KafkaTimeoutError, LeaderNotAvailableError
 
 from topics.catalogue import NOTICE_REQUESTS, SCHEMAS, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
@@ -28,6 +30,8 @@ OPENING_WAIT_MS = 10  # while a run is opened, what is read changes often, and e
 RETRY_MS = 20  # a newly followed topic asks for its leader this often
 FETCH_BYTES = 8 * 1024 * 1024
 ALL = 1_000_000
+ANSWER_MS = 20_000
+LOOK_MS = 100
 
 log = logging.getLogger(__name__)
 
@@ -159,17 +163,31 @@ class Reader:
         return TopicPartition(self._catalogue.physical(spot.topic), spot.partition)
 
     def _connect(self, wait_ms: int) -> KafkaConsumer:
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **self._cluster.for_kafka_python(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=REQUEST_BYTES,
-            request_timeout_ms=20_000,
+            request_timeout_ms=ANSWER_MS,
             metadata_max_age_ms=30_000,
             retry_backoff_ms=RETRY_MS,
         )
+        consumer._client.poll = partial(self._answer, consumer._client.poll)  # noqa: SLF001 - it would wait for ever
+        return consumer
+
+    def _answer(self, poll: Callable[..., Any], timeout_ms: float | None = None, future: Any = None) -> Any:
+        """What the library's client waits with for an answer: not for ever while no broker is there. KafkaError."""
+        if future is None:
+            return poll(timeout_ms)
+        until = time.monotonic() + ANSWER_MS / 1000
+        poll(0)
+        while not future.is_done:
+            if self._stop.is_set() or time.monotonic() > until:
+                raise KafkaTimeoutError
+            poll(LOOK_MS)
+        return []
 
 
 class Stopped(Exception):

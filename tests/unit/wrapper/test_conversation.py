@@ -180,13 +180,21 @@ def test_a_large_entity_is_left_out_of_the_body() -> None:
 
 @pytest.mark.parametrize(
     ("to", "expected"),
-    [(None, LANES), ({"email": ["u2", "u9"], "fax": ["u1"]}, LANES[1:2]), ({}, ())],
+    [(None, LANES), ({"email": ["u2", "u9"], "fax": ["u1"]}, LANES[1:2])],
 )
 def test_to_narrows_and_never_adds(to: dict[str, list[str]] | None, expected: object) -> None:
     rig = Rig().started()
     rig.notice(to=to)
     rig.done()
     assert rig.committed()[0].effects[0].lanes == expected
+
+
+@pytest.mark.parametrize("to", [{}, {"email": ["u9"], "fax": ["u1"]}])
+def test_to_has_to_leave_somebody(to: dict[str, list[str]]) -> None:
+    rig = Rig().started()
+    rig.notice(to=to)
+    rig.done()
+    assert [r.reason for r in rig.talk.rejected] == ["bad_field"]
 
 
 def test_an_unknown_config_is_rejected() -> None:
