@@ -112,7 +112,10 @@ class Connection:
         if self.open:
             if self._corked:
                 self._uncork()
-            self.send(self.bytes_of(batch))
+            if self._paused:
+                self.send(self.bytes_of(batch))
+            else:  # as `send` does; this is most of what a gateway does
+                self._transport.write(self.bytes_of(batch))
 
     def bytes_of(self, frames: Frame | Batch) -> bytes:
         """As they go over this connection's wire."""

@@ -1,10 +1,10 @@
 """Who is told what on one channel: a frame is built once for all who watch with equal filters and rights, and handed to
 all of them by one task.
 
-The task rests for as long as its last round took, and a half more: what is said meanwhile goes out together, in one
-system call for each connection. So nothing waits while there is little to say, and when there is much, a frame costs a
-part of a call. Each watcher has a place among its group's frames, so that what is on its way can be handed to it before
-something else is: order holds on each connection.
+What is said during a round goes out together with the next one, in one system call for each connection. Where there is
+such, the task first rests for a part of the round's time, so that more comes to it: a frame costs a part of a call
+then, and nothing waits as long as a round is over before the next frame comes. Each watcher has a place among its
+group's frames, so that what is on its way can be handed to it before something else is: order holds on each connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from api.metrics import Metrics
 from api.tasks import must_not_fail
 
 YIELD_AFTER = 200  # watchers told, or handshakes and pongs starve
-REST = 1.5  # times the processor time of a round
+REST = 0.4  # times the processor time of a round
 LONGEST_REST_S = 0.015
 WORTH_RESTING_S = 0.0005
 MOST_BYTES = 1024 * 1024  # on their way; then the log is not read on
@@ -194,7 +194,7 @@ class FanOut:
             now = time.time()
             for stamp in stamps:
                 self._metrics.fan_out.labels("entities").observe(max(0.0, now - stamp / 1000))
-            rest = min(spent * REST, LONGEST_REST_S)
+            rest = min(spent * REST, LONGEST_REST_S) if self._told else 0.0
             await asyncio.sleep(rest if rest > WORTH_RESTING_S else 0)
         self._task = None
 
