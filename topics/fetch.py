@@ -62,7 +62,12 @@ def to_item(catalogue: Catalogue, message: Any) -> Item:
 
 def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
     """From a client's message. UnknownSchema is raised: the reader has to wait for the schema."""
-    topic = catalogue.logical(message.topic)
+    return record_at(Spot(catalogue.logical(message.topic), message.partition), message)
+
+
+def record_at(spot: Spot, message: Any) -> Record | Broken:
+    """As `to_record`, of a message that need not say on which partition it stands."""
+    topic, partition = spot
     try:
         key = (message.key or b"").decode()
         if "\0" in key and key != TOPIC_OPENED_KEY:
@@ -71,10 +76,8 @@ def to_record(catalogue: Catalogue, message: Any) -> Record | Broken:
         event = decode(message.value) if message.value is not None else None
     except (Undecodable, UnicodeDecodeError) as error:
         reason = str(error) if isinstance(error, Undecodable) else "the key is not UTF-8"
-        return Broken(
-            topic, message.partition, message.offset, message.timestamp, message.key, message.value or b"", reason
-        )
-    return Record(topic, message.partition, message.offset, message.timestamp, key, event, message.value or b"")
+        return Broken(topic, partition, message.offset, message.timestamp, message.key, message.value or b"", reason)
+    return Record(topic, partition, message.offset, message.timestamp, key, event, message.value or b"")
 
 
 class LogReader:

@@ -45,7 +45,7 @@ class Config:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entity:
     """`at`: the change's own time (ms), or the log's."""
 

@@ -17,7 +17,7 @@ from wrapper.chain import Fold
 from wrapper.change import Change
 from wrapper.commits import Commits, Sealed
 from wrapper.inputs import Inputs, Tick
-from wrapper.protocol import Done, Error, Hello, Message, Notice, Rejected, Resolve
+from wrapper.protocol import DONE, Done, Error, Hello, Message, Notice, Rejected, Resolve
 from wrapper.settle import Line, orphans, settle
 from wrapper.world import World
 
@@ -231,11 +231,7 @@ class Conversation:
             self._reject("bad_field", f"done for line {message.seq}, which was not given yet", message)
             return
         first = self._seq - self._outstanding + 1  # outstanding lines have consecutive numbers
-        count = min(1, self._outstanding) if message.seq is None else max(0, message.seq - first + 1)
-        acknowledged: list[Line] = []
-        while count:
-            acknowledged.append(self.undone.popleft())
-            count -= acknowledged[-1].seq > 0
+        acknowledged = self._oldest(1 if message.seq is None else message.seq - first + 1)
         before = self.fold.state
         if "state" in message.model_fields_set:
             self.fold.state = None if message.state in (None, "null") else message.state
@@ -243,12 +239,29 @@ class Conversation:
         self._settle(acknowledged, said, state_changed=self.fold.state != before)
         self._settle_untold()
 
+    def done(self, times: int) -> None:
+        """As so many plain `done` in a row, of which only the first can have messages before it."""
+        for _ in range(times if not self.hello_said else min(times, 1)):
+            self._done(DONE)
+        if self.hello_said and times > 1:
+            self._settle(self._oldest(times - 1), [])
+            self._settle_untold()
+
+    def _oldest(self, count: int) -> list[Line]:
+        """So many of the lines that the program was told, if there are, and what stands between them."""
+        count = max(0, min(count, self._outstanding))
+        self._outstanding -= count
+        found: list[Line] = []
+        while count:
+            found.append(self.undone.popleft())
+            count -= found[-1].seq > 0
+        return found
+
     def _settle(self, acknowledged: list[Line], said: list[Notice | Resolve], *, state_changed: bool = False) -> None:
         became_ready = not self.ready and any(line.seq == self.ready_seq for line in acknowledged)
         result = settle(self.fold, self.world, self._watched, acknowledged, said, all_orphans=became_ready)
         self.ready = self.ready or became_ready
-        self._outstanding -= sum(line.seq > 0 for line in acknowledged)
-        if any(line.tick for line in acknowledged):
+        if self._tick_given and any(line.tick for line in acknowledged):
             self._tick_given = False
         self.dropped += result.dropped
         for refused, reason, detail in result.refused:

@@ -15,7 +15,7 @@ from topics.fetch import Spot
 from wrapper.change import Change
 
 KEPT_RECORDS = 2000
-KEPT_BYTES = 4 * 1024 * 1024
+KEPT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,19 +47,10 @@ def config(seq: int, now: int, id: str, value: Config | None, *, snapshot: bool 
 
 def entity(seq: int, now: int, entity_type: str, id: str, value: Entity | None, *, snapshot: bool = False) -> bytes:
     """An entity as it is now, or that it is gone."""
-    about = {"entity_type": dumps(entity_type), "id": dumps(id)}
-    if value is None:
-        return _line("entity", seq=str(seq), now=str(now), op='"delete"', **about)
-    return _line(
-        "entity",
-        seq=str(seq),
-        now=str(now),
-        op='"set"',
-        **_snapshot(snapshot),
-        **about,
-        at=str(value.at),
-        value=value.text,
-    )
+    op = '"delete"' if value is None else '"set","snapshot":true' if snapshot else '"set"'
+    rest = "" if value is None else f',"at":{value.at},"value":{value.text}'
+    about = f'"entity_type":{dumps(entity_type)},"id":{dumps(id)}'  # by hand, for nearly all lines are such
+    return f'{{"type":"entity","seq":{seq},"now":{now},"op":{op},{about}{rest}}}\n'.encode()
 
 
 def recipient(seq: int, now: int, id: str, value: Recipient | None, *, snapshot: bool = False) -> bytes:
@@ -73,13 +64,13 @@ def recipient(seq: int, now: int, id: str, value: Recipient | None, *, snapshot:
 
 def change(seq: int, now: int, it: Change, *, snapshot: bool = False) -> bytes:
     """The line of a change."""
-    match it.value, it.kind:
-        case (Config() | None) as value, "config":
-            return config(seq, now, it.id, value, snapshot=snapshot, reason=it.reason)
-        case (Entity() | None) as value, "entity":
-            return entity(seq, now, it.entity_type, it.id, value, snapshot=snapshot)
-        case (Recipient() | None) as value, "recipient":
-            return recipient(seq, now, it.id, value, snapshot=snapshot)
+    value = it.value
+    if it.kind == "entity" and (value is None or isinstance(value, Entity)):
+        return entity(seq, now, it.entity_type, it.id, value, snapshot=snapshot)
+    if it.kind == "config" and (value is None or isinstance(value, Config)):
+        return config(seq, now, it.id, value, snapshot=snapshot, reason=it.reason)
+    if it.kind == "recipient" and (value is None or isinstance(value, Recipient)):
+        return recipient(seq, now, it.id, value, snapshot=snapshot)
     msg = f"{it.kind} has no line"
     raise ValueError(msg)
 

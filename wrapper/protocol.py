@@ -109,7 +109,7 @@ class Done(_Message):
     state: Annotated[str | None, Field(max_length=STATE_BYTES), ANY_JSON] = None
 
 
-_DONE = Done(type="done")  # what programs say most
+DONE = Done(type="done")  # what programs say most
 _PLAIN_DONE = (b'{"type":"done"}', b'{"type": "done"}')
 Message = Hello | Notice | Resolve | Error | Done
 _models: dict[str, type[Message]] = {"hello": Hello, "notice": Notice, "resolve": Resolve, "error": Error, "done": Done}
@@ -142,7 +142,7 @@ class TooLong:
 def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
     """One line of stdout (without its end)."""
     if line in _PLAIN_DONE:
-        return _DONE
+        return DONE
     if isinstance(line, TooLong):
         return Rejected("too_long", f"a line of {line.length} bytes; the limit is {LINE_BYTES}", line.head)
     if not line.startswith(b"{"):
@@ -178,6 +178,9 @@ class LineSplitter:
         """The lines that end in `data`."""
         *ended, rest = data.split(b"\n")
         for piece in ended:
+            if not self._length and len(piece) <= self._limit:  # nearly always
+                yield piece
+                continue
             self._hold(piece)
             yield TooLong(bytes(self._held), self._length) if self._length > self._limit else bytes(self._held)
             self._held, self._length = bytearray(), 0

@@ -121,12 +121,14 @@ class Run:
     def _read(self, timeout_ms: float) -> None:
         changes: list[Change] = []
         over: Over | None = None
+        latest = 0
         for record in self._reader.poll(timeout_ms):
-            self._setting.clock.saw(record.timestamp)
+            latest = max(latest, record.timestamp)
             if record.topic != NOTICE_REQUESTS:
                 changes.append(self._change(record))
             elif over is None and isinstance(record, Record):
                 over = self._chained(record)
+        self._setting.clock.saw(latest)
         self._session.inputs(changes, {s: self._reader.position(s) for s in self._inputs})
         if over is not None:
             raise over
@@ -219,13 +221,12 @@ class Run:
 
     # -------------------------------------------------------------- records
     def _change(self, record: Record | Broken) -> Change:
-        at = f"{record.topic}:{record.partition}:{record.offset}"
-        if place_of(record) in self._setting.skipped:
-            log.warning("record is skipped at=%s alert=%s", at, self._name)
+        if self._setting.skipped and place_of(record) in self._setting.skipped:
+            log.warning("record is skipped at=%s alert=%s", place_of(record), self._name)
             return nothing(record)
         change, unreadable = meaning(record, self._name)
         if unreadable:
-            log.warning("record can't be read at=%s alert=%s reason=%r", at, self._name, unreadable)
+            log.warning("record can't be read at=%s alert=%s reason=%r", place_of(record), self._name, unreadable)
             key, value = (record.key, record.value) if isinstance(record, Broken) else (record.key.encode(), b"")
             self._setting.outbound.dead_letter(
                 key,

@@ -20,7 +20,7 @@ from topics.fetch import Spot
 from wrapper.change import Change
 from wrapper.child import Child
 from wrapper.conversation import Conversation
-from wrapper.protocol import EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
+from wrapper.protocol import DONE, EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
 from wrapper.setting import Place, Setting
 
 REJECTS_PER_MINUTE = 100
@@ -63,13 +63,20 @@ class Session:
     def _heard(self, messages: list[tuple[Message | Stray | Rejected, int]]) -> None:
         refused: list[Rejected] = []
         with self._lock:
+            dones = 0
             for message, size in messages:
+                if message is DONE:
+                    dones += 1
+                    continue
+                self._talk.done(dones)
+                dones = 0
                 if isinstance(message, Rejected):
                     refused.append(message)
                 elif isinstance(message, Stray):
                     self._stray(message.text)
                 else:
                     self._talk.heard(message, size)
+            self._talk.done(dones)
             refused += self._talk.rejected
             errors = self._talk.errors
             self._talk.rejected, self._talk.errors = [], []

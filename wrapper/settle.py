@@ -22,7 +22,7 @@ from wrapper.world import World
 ENTITY_BYTES = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """What one stdin line stood for: a change, a tick, or a part of the opening. `seq` 0: the positions move, but
     nobody was told. `at`: where the record stands that it tells of.

@@ -24,7 +24,7 @@ from topics.json_text import dumps, members
 from wrapper.change import Change, Config, Entity, Kind, Recipient
 
 STAMP = 1  # raise it when rows, or what records mean, change: older files are not believed
-CHANGED_BYTES = 6 * 1024 * 1024  # about; more of it takes fewer writes
+CHANGED_BYTES = 4 * 1024 * 1024  # about; more of it takes fewer writes
 ROWS_AT_ONCE = 128  # a millisecond or two, for which others wait
 Key = tuple[Kind, str, str]  # kind, entity type, id
 
@@ -95,6 +95,7 @@ class World:
         if change.kind != "nothing":
             self._changed[change.kind, change.entity_type, change.id] = change
             self._bytes += change.size
+            self._news += 1
 
     # -------------------------------------------------------------- memory and file
     @property
@@ -109,8 +110,9 @@ class World:
         self._rows = iter(sorted(self._leaving.items()))
 
     def store(self, accepted: dict[Spot, int]) -> None:
-        """The next bit; the end of it once the log has accepted a commit of these positions."""
-        if not self._leaving or self._write(islice(self._rows, ROWS_AT_ONCE)):
+        """The next bit, which is more the more comes; the end once the log has accepted a commit of these positions."""
+        count, self._news = ROWS_AT_ONCE + 2 * self._news, 0
+        if not self._leaving or self._write(islice(self._rows, count)):
             return
         if self._bytes >= CHANGED_BYTES or all(accepted.get(s, 0) >= r.next for s, r in self._stands.items()):
             self._commit(self._stands)
@@ -126,7 +128,7 @@ class World:
     def back(self) -> None:
         """To what the file says, which is `meant` and has `reached`."""
         self._db.rollback()
-        self._changed, self._leaving, self._rows, self._bytes = {}, {}, iter(()), 0
+        self._changed, self._leaving, self._rows, self._bytes, self._news = {}, {}, iter(()), 0, 0
         found = self._db.execute("SELECT * FROM reached")
         self.reached = {Spot(topic, part): Reached(*rest) for topic, part, *rest in found}
         self._stands = dict(self.reached)
