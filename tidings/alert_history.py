@@ -27,11 +27,14 @@ from wrapper.world import World
 @dataclass(slots=True)
 class Past:
     """The world at `since` (ms) as changes, and then what changed, in order. `fold`: what the alert's commits amounted
-    to then, null where there were none; `effects`: what they said from then on.
+    to then, null where there were none; `effects`: what they said from then on. `reached`: up to where the inputs had
+    been read then. `shards`: into how many it was divided at last.
     """
 
     since: int
     fold: Fold | None = None
+    reached: dict[Spot, int] = field(default_factory=dict)
+    shards: int = 1
     effects: list[Effect] = field(default_factory=list)
     snapshot: list[Change] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -41,18 +44,18 @@ async def past(
     reader: HistoryReader, alert: Alert, since: int, until: int | None, entity: EntityName | None = None
 ) -> Past:
     """What `alert` was given, and said, from its last commit before `since` to `until` (ms, or now): so a program goes
-    on from there exactly as after a restart. Of the entities only `entity`, if it is named.
+    on from there exactly as after a restart; from its first one where there is none before. Of the entities only
+    `entity`, if it is named.
     """
     topics = [ALERT_CONFIGS, RECIPIENTS, *(entity_topic(t) for t in alert.entities)]
     found, before = await _commits(reader, alert.name, since, until, entity), World()
-    reached = (found.fold and found.fold.positions) or {}
     async for at, message in reader.merged(reader.spots(topics), until=until):
         change, _ = meaning(await reader.decoded(message), alert.name)
         named = EntityName(change.entity_type, change.id)
         if change.kind == "nothing" or (change.kind == "entity" and entity not in (None, named)):
             continue
         spot = Spot(at.topic, at.partition)
-        if at.offset < reached[spot] if spot in reached else at.time < found.since:
+        if at.offset < found.reached[spot] if spot in found.reached else at.time < found.since:
             before.put(change)
         elif change.kind != "config" or change.value is not None or _known(before, found, change.id):
             found.changes.append(replace(change, timestamp=at.time))
@@ -72,11 +75,15 @@ async def _commits(reader: HistoryReader, alert: str, since: int, until: int | N
         if verdict is Verdict.ACCEPTED:
             if chain.fold.now < since:
                 found.since, found.fold = chain.fold.now, chain.fold.copy()
-            else:
+                found.reached = dict(chain.fold.positions or {})
+            elif until is None or chain.fold.now < until:
+                if not found.reached:  # the program's very start: the world as it was then is no news
+                    found.since = min([chain.fold.now, *(e.now for e in held)])
+                    found.reached = dict(chain.fold.positions or {})
                 wanted = (e for e in held if entity in (None, EntityName(e.entity_type or "", e.entity_id or "")))
-                found.effects += [e for e in wanted if until is None or e.now < until]
+                found.effects += wanted
             held = []
-    return found
+    return found if chain.shards == 1 else Past(since, shards=chain.shards)
 
 
 def scenario_of(alert: Alert, found: Past, start: str) -> list[str]:
@@ -90,6 +97,11 @@ def scenario_of(alert: Alert, found: Past, start: str) -> list[str]:
     steps = [(c.timestamp, 0, i, _line(c, c.timestamp - found.since)) for i, c in enumerate(found.changes)]
     steps += [(e.now, 1, i, _expectation(e, e.now - found.since)) for i, e in enumerate(found.effects)]
     return lines + [line for *_, line in sorted(steps)]
+
+
+def said(found: Past) -> list[Said]:
+    """What was really said then."""
+    return [Said(e.now, as_members(e)) for e in found.effects]
 
 
 def rehearse(alert: Alert, found: Past, until: int) -> list[Said]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tidings.alert_history import Past
     from topics.read import HistoryReader
     from wrapper.alert_file import Alert
+    from wrapper.rehearsal import Said
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -83,11 +85,12 @@ def _of_history(command: F) -> F:
 @alert.command()
 @_of_history
 def replay(program: str, data: Path, since: int, until: int | None, **chosen: str | None) -> int:
-    """Run history through PROGRAM and show what it would have said. Nothing is written.
+    """Run history through PROGRAM and show what it would have said: `+` before what was not said then, `-` before what
+    was said then alone. Nothing is written.
 
     PROGRAM is as for `test`.
     """
-    from tidings.alert_history import rehearse  # noqa: PLC0415
+    from tidings.alert_history import rehearse, said  # noqa: PLC0415
     from topics.json_text import joined  # noqa: PLC0415
     from wrapper.child import CannotStart  # noqa: PLC0415
     from wrapper.rehearsal import Broken  # noqa: PLC0415
@@ -98,11 +101,21 @@ def replay(program: str, data: Path, since: int, until: int | None, **chosen: st
         heard = rehearse(alert, found, upto)
     except (CannotStart, Broken) as error:
         raise Failed(str(error)) from error
-    for one in heard:
+
+    def line(one: Said) -> str:
         told = {
             n: t for n, t in one.members.items() if n not in ("metric", "kind") and t not in ("null", '""', "false")
         }
-        click.echo(f"{shown(one.now)} {'fault ' if one.fault else ''}{joined(told)}")
+        return f"{shown(one.now)} {'fault ' if one.fault else ''}{joined(told)}"
+
+    said_now, said_then = Counter(map(line, heard)), Counter(line(one) for one in said(found))
+    marked = [
+        (text, mark)
+        for mark, lines in (("-", said_then - said_now), (" ", said_then & said_now), ("+", said_now - said_then))
+        for text in lines.elements()
+    ]
+    for text, mark in sorted(marked, key=lambda pair: pair[0].partition(" ")[0]):
+        click.echo(f"{mark} {text}")
     click.echo(f"{len(found.changes)} changes, {len(heard)} messages", err=True)
     return 1 if any(one.fault for one in heard) else 0
 
@@ -117,6 +130,8 @@ def record(program: str, data: Path, since: int, until: int | None, **chosen: st
     from tidings.alert_history import scenario_of  # noqa: PLC0415
 
     alert, found = _history(program, data, since, until, **chosen)
+    if found.shards > 1:
+        raise Wrong(f"{alert.name} runs in {found.shards} shards, and a scenario is of one program: see `replay`")
     for line in scenario_of(alert, found, shown(found.since)):
         click.echo(line)
 
@@ -130,6 +145,8 @@ def _history(
     kind, _, id_ = (entity or "").partition("/")
     if entity is not None and not (kind and id_):
         raise Wrong("--entity names a type and an id: vm/17")
+    if until is not None and until <= since:
+        raise Wrong("--until lies before --since")
     only = EntityName(kind, id_) if entity is not None else None
     alert = program_of(program)
     types = watch.split(",") if watch else alert.entities or ([kind] if kind else [])
@@ -138,7 +155,10 @@ def _history(
     async def work(reader: HistoryReader) -> Past:
         if unknown := [t for t in types if entity_topic(t) not in reader.topics]:
             raise Wrong(f"there is no entity type {unknown[0]!r}")
-        return await past(reader, alert, since, until, only)
+        found = await past(reader, alert, since, until, only)
+        if not any(change.kind == "config" for change in found.snapshot + found.changes):
+            raise Wrong(f"there was no config with the name {alert.name!r}: see --name")
+        return found
 
     with in_one_line():
         from topics.catalogue import entity_topic  # noqa: PLC0415
