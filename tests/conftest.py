@@ -8,14 +8,17 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy
+from kafka.errors import KafkaError
 
 from bench.postgres import server
 from broker.embedded import EmbeddedBroker
+from topics.cluster import Cluster
+from topics.provision import admin_of
 
 SHARED_KAFKA = "KAFKA_OF_THE_TESTS"
 _shared = ExitStack()
@@ -52,10 +55,26 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield broker.bootstrap
 
 
+@pytest.fixture(scope="session")
+def sweep(kafka: str) -> Iterator[Callable[[str], None]]:
+    """Deletes the topics with a prefix: clients that ask for all topics there are, which most do, are told of few."""
+    with closing(admin_of(Cluster(kafka))) as admin:
+
+        def delete(prefix: str) -> None:
+            with suppress(KafkaError):  # it saves time, and nobody waits for it
+                admin.delete_topics([topic for topic in admin.list_topics() if topic.startswith(prefix)])
+
+        yield delete
+
+
 @pytest.fixture
-def namespace() -> str:
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     """A prefix for topics and groups that no other test has: `t1b2c3d4e-`."""
-    return f"t{uuid.uuid4().hex[:8]}-"
+    sweep = request.getfixturevalue("sweep") if "kafka" in request.fixturenames else None
+    prefix = f"t{uuid.uuid4().hex[:8]}-"
+    yield prefix
+    if sweep is not None:
+        sweep(prefix)
 
 
 @pytest.fixture
