@@ -133,9 +133,9 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
     def raised(i: int) -> Outgoing:
         user = told[i][0]
         notice = partial(
-            _raised,
-            source,
+            raised_for,
             told[i],
+            source,
             effect.notice_id,
             kind="condition" if effect.op == "raise" else "event",
             alert=alert,
@@ -172,7 +172,7 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
     if len(e.body) > LARGEST_BODY:
         msg = f"a body of {len(e.body)} bytes leaves no room for a notice"
         raise Refused(msg)
-    told = _told(e)
+    told = told_of(e.users, e.lanes)
     if e.key is not None:
         at = (f"direct:{e.subject}", e.key)
         if at in desk.conditions:
@@ -184,13 +184,14 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
 
 def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[NoticeRaised]:
     """The notices that a direct request asks for; `source` is the producer, occurred_at and caused_by of each."""
-    return [_directly(e, source, receiver, _direct_id(e, receiver[0])) for receiver in _told(e)]
+    return [_directly(e, source, told, _direct_id(e, told[0])) for told in told_of(e.users, e.lanes)]
 
 
-def _told(e: NoticeRequested) -> list[Receiver]:
-    if not e.lanes:
-        return [(user, True, ()) for user in dict.fromkeys(e.users)]
-    return receivers((*(Lane("", "inbox", "recipient", user, 0) for user in e.users), *e.lanes))
+def told_of(users: Sequence[str], lanes: tuple[Lane, ...]) -> list[Receiver]:
+    """Who gets a notice of their own, of those whom a direct request names and those to whom it is forwarded."""
+    if not lanes:
+        return [(user, True, ()) for user in dict.fromkeys(users)]
+    return receivers((*(Lane("", "inbox", "recipient", user, 0) for user in users), *lanes))
 
 
 def _direct_id(e: NoticeRequested, user: str) -> str:
@@ -207,9 +208,9 @@ def _direct(e: NoticeRequested, source: dict[str, Any], told: list[Receiver]) ->
 
 
 def _directly(e: NoticeRequested, source: dict[str, Any], receiver: Receiver, notice_id: str) -> NoticeRaised:
-    return _raised(
-        source,
+    return raised_for(
         receiver,
+        source,
         notice_id,
         kind="direct",
         alert=None,
@@ -241,9 +242,9 @@ def receivers(lanes: tuple[Lane, ...]) -> list[Receiver]:
     ]
 
 
-def _raised(
-    source: dict[str, Any],
+def raised_for(
     receiver: Receiver,
+    source: dict[str, Any],
     notice_id: str,
     *,
     kind: str,
@@ -255,6 +256,7 @@ def _raised(
     forward: str,
     body: bytes,
 ) -> NoticeRaised:
+    """One person's notice; `source` as for `direct_notices`."""
     user, inbox, lanes = receiver
     return NoticeRaised(
         event_id=derived_id("raised", notice_id, user),

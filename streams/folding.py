@@ -24,6 +24,7 @@ from projections.sql.folds import fold_of
 from projections.sql.store import Store, is_away
 from streams.barrier import Barrier
 from topics.catalogue import COMMANDS, DEAD_LETTERS, NOTICES, Catalogue
+from topics.events import NoticeRaised, Record
 from topics.fetch import Item, Spot
 from topics.produce import now_us
 
@@ -179,7 +180,7 @@ class Folding:
             self._marked[spot] = newest
         if done.said:
             self._said(spot, done.said)
-        if spot.topic == NOTICES:
+        if spot.topic == NOTICES and not all(map(_waits_for_nothing, items)):
             self.waits_changed.set()
         return [i for i in items if i.offset >= done.next]
 
@@ -224,3 +225,8 @@ class Folding:
         if found > expected and not topic.compacted and topic.keep_ms is None:
             msg = f"records {expected} to {found - 1} of {spot.topic}/{spot.partition} are gone"
             raise Restart(msg)
+
+
+def _waits_for_nothing(item: Item) -> bool:
+    """A notice that is forwarded nowhere: the clock has not to look at once, as it does after everything else."""
+    return isinstance(item, Record) and isinstance(item.event, NoticeRaised) and not item.event.lanes

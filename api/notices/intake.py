@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,11 +21,12 @@ from api.notices.plain import PlainNotice
 from api.problems import Problem
 from api.sending import SEND_S
 from api.tasks import must_not_fail
-from projections.fan_out import direct_notices
+from projections.fan_out import direct_notices, raised_for, told_of
 from projections.sql.views import recipients
 from topics.catalogue import NOTICES
-from topics.codec import encode
+from topics.codec import encode, remember
 from topics.events import NoticeRaised, NoticeRequested
+from topics.ids import direct_notice_id
 from topics.partition import partition_of
 from topics.produce import NotOnTheLog, now_us
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 log = logging.getLogger(__name__)
-AT_A_TIME = 200
+AT_A_TIME = 500
+YIELD_AFTER = 100
 LOOK_ROUND_S = 1.0
 TOGETHER_S = 0.05
 _partition = lru_cache(maxsize=50_000)(partition_of)
@@ -96,13 +98,16 @@ class Intake:
         self._asked.append((notice, subject, request_key, answer))
         self._begin()
 
-    def say(self, raised: Iterable[NoticeRaised], answer: Answer) -> None:
-        """Put notices on the log. `answer` is called once."""
-        loop, records = asyncio.get_running_loop(), [(e.user, encode(e)) for e in raised]
+    def say(self, raised: Sequence[NoticeRaised], answer: Answer) -> None:
+        """Put notices on the log, from which this gateway reads them, too. `answer` is called once."""
+        loop, gateway = asyncio.get_running_loop(), self._gateway
+        records = [(e, e.user.encode(), encode(e)) for e in raised]
         errand = _Errand({e.user: e.notice_id for e in raised if e.inbox}, len(records), loop.time() + SEND_S, answer)
-        for user, value in records:
-            partition = _partition(user, self._gateway.live.partitions(NOTICES))
-            self._waiting.setdefault(partition, []).append(((user.encode(), value), errand))
+        for event, key, value in records:
+            if gateway.inboxes.watches(key):
+                remember(value, event)
+            partition = _partition(event.user, gateway.live.partitions(NOTICES))
+            self._waiting.setdefault(partition, []).append(((key, value), errand))
         self._begin()
         self._open.append(errand)
         if self._looks is None:
@@ -143,7 +148,9 @@ class Intake:
             for *_, answer in asked:
                 answer(_problem(error))
             return
-        for each in asked:
+        for count, each in enumerate(asked):
+            if count % YIELD_AFTER == YIELD_AFTER - 1:
+                await asyncio.sleep(0)
             try:
                 self._raise(*each, bodies)
             except Exception as error:  # noqa: BLE001 - whoever asked is told, and the log says why
@@ -154,22 +161,25 @@ class Intake:
     ) -> None:
         gateway = self._gateway
         mine = {user: bodies[user] for user in notice.users if user in bodies} if bodies else {}
-        asked = NoticeRequested(
-            event_id="",  # it stands on no log: only what it asks for does
-            producer=gateway.producer.name,
-            occurred_at=now_us(),
-            subject=subject,
-            key=None,
-            request_key=request_key,
-            users=notice.users,
-            lanes=own_lanes(mine, gateway.settings.channels, round(gateway.settings.forward_after * 1000)),
-            forward="",
-            severity=notice.severity,
-            entity_type=notice.entity_type,
-            entity_id=notice.entity_id,
-            body=notice.body,
-        )
-        self.say(raised_by(asked), answer)
+        lanes = own_lanes(mine, gateway.settings.channels, round(gateway.settings.forward_after * 1000)) if mine else ()
+        source = {"producer": gateway.producer.name, "occurred_at": now_us(), "caused_by": ()}
+        raised = [
+            raised_for(
+                told,
+                source,
+                direct_notice_id(subject, request_key, told[0]),
+                kind="direct",
+                alert=None,
+                config_id=None,
+                key=None,
+                entity=(notice.entity_type, notice.entity_id),
+                severity=notice.severity,
+                forward="",
+                body=notice.body,
+            )
+            for told in told_of(notice.users, lanes)
+        ]
+        self.say(raised, answer)
 
     # ---- to the log
     async def _carry(self, partition: int, waiting: list[_Waiting]) -> None:
@@ -195,7 +205,8 @@ class Intake:
         """Nobody is left without an answer for long."""
         loop = asyncio.get_running_loop()
         while self._open and (self._open[0].answer is None or self._open[0].give_up <= loop.time()):
-            self._open.popleft().end(Problem("log_away"))
+            if (errand := self._open.popleft()).answer is not None:
+                errand.end(Problem("log_away"))
         left = {p: [w for w in waiting if w[1].answer is not None] for p, waiting in self._waiting.items()}
         self._waiting = {p: waiting for p, waiting in left.items() if waiting}
         self._looks = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None

@@ -15,44 +15,21 @@ from topics.json_text import joined, members
 
 Deliveries = Mapping[str, Delivery]
 SHOWN = ("forward", "repeat", "resolved")
-_TEXTS = ("title", "text", "link", "data", "metric")
 _UNDER_WAY = Delivery("waiting", "")
 
 
 def notice_text(notice: Notice, body: str, deliveries: Deliveries | None) -> str:
     """The JSON text of one notice; `deliveries` by their ids. Without them nothing is said of forwards."""
-    raw = members(body)
-    said = {name: raw.get(name, "null") for name in _TEXTS}
-    parts = {
-        "id": quoted(notice.notice_id),
-        "title": said["title"],
-        "text": said["text"],
-        "severity": quoted(notice.severity),
-        "alert": _or_null(notice.alert),
-        "config": _or_null(notice.config_id),
-        "key": _or_null(notice.key),
-        "entity": _entity(notice),
-        "metric": said["metric"],
-        "data": said["data"],
-        "link": said["link"],
-        "raised_at": when(notice.raised_at),
-        "ended_at": when(notice.ended_at),
-        "state": state_text(notice),
-    }
-    if deliveries is not None:
-        parts["forwards"] = _forwards(notice, deliveries)
-    return joined(parts)
-
-
-def state_text(notice: Notice) -> str:
-    """What its user has done with it."""
-    times = {
-        "seen_at": notice.seen_at,
-        "read_at": notice.read_at,
-        "archived_at": notice.archived_at,
-        "snoozed_until": notice.snoozed_until,
-    }
-    return joined({name: when(at) for name, at in times.items()})
+    n, said = notice, members(body).get
+    return (
+        f'{{"id":{quoted(n.notice_id)},"title":{said("title", "null")},"text":{said("text", "null")}'
+        f',"severity":{quoted(n.severity)},"alert":{_or_null(n.alert)},"config":{_or_null(n.config_id)}'
+        f',"key":{_or_null(n.key)},"entity":{_entity(n)},"metric":{said("metric", "null")}'
+        f',"data":{said("data", "null")},"link":{said("link", "null")},"raised_at":{when(n.raised_at)}'
+        f',"ended_at":{when(n.ended_at)},"state":{{"seen_at":{when(n.seen_at)},"read_at":{when(n.read_at)}'
+        f',"archived_at":{when(n.archived_at)},"snoozed_until":{when(n.snoozed_until)}}}'
+        f"{'' if deliveries is None else _forwards(n, deliveries)}}}"
+    )
 
 
 def _entity(notice: Notice) -> str:
@@ -82,7 +59,7 @@ def _forwards(notice: Notice, deliveries: Deliveries) -> str:
             "reason": quoted(reason) if reason else "null",
         }
         found.append(joined(said))
-    return "[" + ",".join(found) + "]"
+    return f',"forwards":[{",".join(found)}]'
 
 
 def _or_null(text: str | None) -> str:

@@ -17,7 +17,7 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from topics import codec
 from topics.catalogue import Catalogue
-from topics.codec import Undecodable, UnknownSchema, decode, encode, event_types
+from topics.codec import Undecodable, UnknownSchema, decode, encode, event_types, remember
 from topics.events import Event
 from topics.schemas import DIRECTORY, Schema, all_schemas, newest_schemas, parse
 
@@ -87,6 +87,16 @@ def test_every_example_is_read_and_written_again(path: Any) -> None:
 def test_numbers_and_texts_of_every_size_are_written_as_fastavro_does(number: int, text: str) -> None:
     fields = OPENED | {"occurred_at": number, "producer": text}
     assert encode(from_example("TopicOpened", fields)) == written("TopicOpened", fields)
+
+
+def test_what_is_remembered_is_given_once_and_is_what_would_be_read() -> None:
+    event = from_example("NoticeRaised", json.loads((DIRECTORY / "NoticeRaised.example.json").read_text()))
+    data = encode(event)
+    remember(data, event)
+    assert decode(bytes(bytearray(data))) is event
+    again = decode(data)
+    assert again is not event
+    assert again == event
 
 
 @pytest.mark.parametrize(

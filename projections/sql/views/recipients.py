@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from projections.sql.keys import among
 from projections.sql.schema import recipients
 from projections.sql.views.alert_configs import Thing
 
 _c = recipients.c
-AT_A_TIME = 500
+_BODIES = select(_c.recipient_id, _c.body).where(among(_c.recipient_id), _c.deleted.is_(False))
 
 
 def one(tx: Connection, recipient_id: str) -> Thing | None:
@@ -35,13 +36,7 @@ def version(tx: Connection, recipient_id: str) -> int:
 
 def bodies(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
     """Of these ids those that are recipients, with their body texts."""
-    wanted = list(ids)
-    found: dict[str, str] = {}
-    for start in range(0, len(wanted), AT_A_TIME):
-        some = wanted[start : start + AT_A_TIME]
-        rows = tx.execute(select(_c.recipient_id, _c.body).where(_c.recipient_id.in_(some), _c.deleted.is_(False)))
-        found.update((r.recipient_id, r.body) for r in rows)
-    return found
+    return {row[0]: row[1] for row in tx.execute(_BODIES, {"keys": ids})}
 
 
 def some_ids(tx: Connection, limit: int) -> list[str]:
