@@ -62,6 +62,7 @@ class World:
         self._changed: dict[Key, Change] = {}
         self._leaving: dict[Key, Change] = {}
         self._rows: Iterator[tuple[Key, Change]] = iter(())
+        self._bytes = self._news = 0
         self.back()
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class World:
     def back(self) -> None:
         """To what the file says, which is `meant` and has `reached`."""
         self._db.rollback()
-        self._changed, self._leaving, self._rows, self._bytes, self._news = {}, {}, iter(()), 0, 0
+        self._changed, self._leaving, self._rows, self._bytes = {}, {}, iter(()), 0
         found = self._db.execute("SELECT * FROM reached")
         self.reached = {Spot(topic, part): Reached(*rest) for topic, part, *rest in found}
         self._stands = dict(self.reached)

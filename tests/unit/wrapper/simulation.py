@@ -265,6 +265,21 @@ class Program:
             yield {"type": "notice", "kind": "event", "data": now, **about, "key": f"{key}/peak/{now}"}
 
 
+def setting_of(log: SimLog, instance: str) -> Setting:
+    """Everything that the runs of one instance share."""
+    return Setting(
+        alert=ALERT,
+        cluster=Cluster(""),
+        catalogue=log.catalogue,
+        outbound=cast("Outbound", SimOutbound(log)),
+        clock=SimClock(log),
+        instance=instance,
+        ending=threading.Event(),
+        timing=Timing(),
+        numbers=Numbers(),
+    )
+
+
 @dataclass
 class Child:
     program: Program
@@ -295,17 +310,7 @@ class Wrapper:
 
     def _steps(self) -> Iterator[None]:
         log, reader = self._log, SimReader(self._log)
-        setting = Setting(
-            alert=ALERT,
-            cluster=Cluster(""),
-            catalogue=log.catalogue,
-            outbound=cast("Outbound", SimOutbound(log)),
-            clock=SimClock(log),
-            instance=self.instance,
-            ending=threading.Event(),
-            timing=Timing(),
-            numbers=Numbers(),
-        )
+        setting = setting_of(log, self.instance)
         chain = newest_chain(reader, setting)
         yield
         opened = open_run(reader, setting, chain, self.world)
@@ -344,9 +349,7 @@ class Wrapper:
             elif what == "take":
                 self._take(talk)
             elif what == "store":
-                talk.world.store(chain.fold.positions or {})
-                if talk.ready and log.rng.random() < 0.1:
-                    talk.world.save()  # as what was kept back too long: the file is ahead of the log
+                self._store(talk, chain.fold.positions or {})
             elif what in ("commit", "again"):
                 made = talk.commit(log.clock) if what == "commit" else commits.again(log.clock, failed=False)
                 yield from self._send(commits, made)
@@ -356,7 +359,12 @@ class Wrapper:
                     yield
 
         if talk.ready and not commits.under_way and not commits.waiting:
-            talk.world.save()
+            self.world.save()
+
+    def _store(self, talk: Conversation, accepted: dict[Spot, int]) -> None:
+        self.world.store(accepted)
+        if talk.ready and self._log.rng.random() < 0.1:
+            self.world.save()  # as what was kept back too long: the file is ahead of the log
 
     def _send(self, commits: Commits, made: list[Sealed]) -> Iterator[None]:
         while made:
