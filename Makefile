@@ -1,6 +1,7 @@
 # `make up` runs Tidings, `make test` proves it; both do their own set-up, and do it once: the stamps in .venv
 # remember what is installed, so a second run needs no network.
 SHELL := /bin/sh
+MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
 .PHONY: help setup up test bench chaos faults fuzz lint lock clean
 
