@@ -27,12 +27,22 @@ _named = lru_cache(maxsize=4096)(json.dumps)
 _decoder = json.JSONDecoder(strict=True, parse_constant=_no_json)
 _encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _token = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t\r\n]+')
+_bracket = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _space = re.compile(r"[ \t\r\n]*")
 
 
 def compact(text: str) -> str:
     """`text` (valid JSON) without white space outside strings."""
     return _token.sub(lambda m: m[0] if m[0][0] == '"' else "", text)
+
+
+def depth(text: str) -> int:
+    """How deeply `text` (valid JSON) is nested: 0 for what has no brackets."""
+    level = deepest = 0
+    for found in _bracket.finditer(text):
+        level += (found[0] in "[{") - (found[0] in "]}")
+        deepest = max(deepest, level)
+    return deepest
 
 
 def members(text: str) -> dict[str, str]:

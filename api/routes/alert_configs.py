@@ -28,10 +28,11 @@ from projections.sql.views.alert_configs import Thing
 from topics.catalogue import ALERT_CONFIGS
 from topics.events import ConfigProposed
 from topics.ids import new_id
-from topics.json_text import joined
+from topics.json_text import depth, joined
 
 Entry = Annotated[str, Field(min_length=1, max_length=500)]
 ENTRIES = 1_000
+DEEPEST = 100
 NAME = Param("name", "Only those of this alert.")
 
 
@@ -115,6 +116,8 @@ async def _proposal(gateway: Gateway, wanted: Change) -> ConfigProposed:
         body = joined({"id": quoted(wanted.id)}).encode()
         return _event(gateway, wanted, name=name, enabled=False, lanes=(), forward="", body=body)
     parts = with_id(wanted.id, wanted.text)
+    if depth(wanted.text) > DEEPEST:
+        raise Problem("bad_json", f"Nested too deeply: programs in every language follow {DEEPEST} levels.")
     try:
         config = AlertConfig.model_validate(json_object(wanted.text))
     except ValidationError as error:

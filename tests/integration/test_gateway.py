@@ -192,6 +192,7 @@ async def test_garbage_gets_a_clear_answer_and_harms_nobody_else(site: Site) -> 
             ("POST", "/v1/notices", b'{"to":["u1"]}', 422, "bad_field"),
             ("POST", "/v1/notices", b'{"to":["u1"],"title":"t","link":"javascript:alert(1)"}', 422, "bad_field"),
             ("POST", "/v1/alert-configs", b'{"name":"x","channel":{"email":"u1"}}', 422, "bad_field"),
+            ("POST", "/v1/alert-configs", b'{"name":"x","metric":%s}' % (b"[" * 100 + b"]" * 100), 400, "bad_json"),
             ("POST", "/v1/alert-configs", b'{"name":"x","channel":{"mail":["u1"]}}', 422, "unknown_channel"),
             ("POST", "/v1/alert-configs", b'{"name":"x","channel":{"inbox":["nobody"]}}', 422, "unknown_recipient"),
         ]

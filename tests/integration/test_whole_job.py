@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,32 @@ from tests.integration.whole_site import Post, Site, running
 from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Decided, DeliveryRequested, DeliverySent
 from topics.ids import new_id
+from topics.json_text import compact, members
 
 FORWARD_AFTER_S = 2
+ODD = (
+    r"""{ "field" : "cpu", "high":9.0e1 ,"low":70, "for_s" : 5, "for_s": 0, "1.10": 1.10, "1.0":1.0, "huge":1e400,
+    "big": -12345678901234567890123, "tiny":1E-999, "-0":-0, "dup":1,"dup": "1", "":{}, "\ud800":"\ud800", "é": "é  😀",
+    "\u0041":"\u00e9\ud83d\ude00 \/ \" \\ 1 , 2 \t", "deep":"""
+    + "[" * 98
+    + "]" * 98
+    + "}"
+)
+HALF = r'"\ud800":"\ud800",'  # half a pair: no program may say it, since no UTF-8 has it
+ECHO = """import json, sys
+raw = "null"
+for text in sys.stdin:
+    line = json.loads(text)
+    if line["type"] == "hello":
+        print('{"type":"hello","v":1}', flush=True)
+        continue
+    if line["type"] == "config" and line["op"] == "set":
+        raw = text.partition('"metric":')[2]
+        raw = raw[: json.JSONDecoder().raw_decode(raw)[1]].replace(HALF, "")
+    if line["type"] == "entity":
+        print('{"type":"notice","key":"k","config":"odd","title":"t","kind":"event","data":' + raw + "}")
+    print('{"type":"done"}', flush=True)
+"""
 MAKING = (200, 201)
 
 
@@ -50,7 +75,12 @@ async def inbox_event(talk: Talk, op: str) -> dict[str, Any]:
 async def test_two_alerts_one_notice_read_one_left_one_mail(
     kafka: str, namespace: str, tmp_path: Path, free_ports: tuple[int, int]
 ) -> None:
-    post, alerts = Post(), ROOT / "examples" / "alerts.toml"
+    post, alerts = Post(), tmp_path / "alerts.toml"
+    (tmp_path / "echo.py").write_text(ECHO.replace("HALF", repr(HALF)))
+    alerts.write_text(
+        (ROOT / "examples" / "alerts.toml").read_text().replace('cwd = "', f'cwd = "{ROOT}/examples/')
+        + '[[alert]]\nname = "echo"\nrun = ["python3", "echo.py"]\nentities = ["host"]\n'
+    )
     async with running(
         kafka, namespace, tmp_path, post, alerts=alerts, ports=free_ports, forward_after=FORWARD_AFTER_S
     ) as site:
@@ -96,6 +126,26 @@ async def test_two_alerts_one_notice_read_one_left_one_mail(
             await put_host(site, cpu=5, disk=20)  # and both conditions are over
             ended = {i for _ in range(2) for i in (await inbox_event(talk, "ended"))["event"]["ids"]}
             assert ended == {full["id"], left["id"]}
+            await an_odd_metric(site, socket)
+
+
+async def an_odd_metric(site: Site, socket: websockets.ClientConnection) -> None:
+    """From PUT to the push and the stored notice it stays as it is, and a program can say it again."""
+    text, boss = f'{{"name":"echo","channel":{{"inbox":["ann"]}},"metric" :{ODD}}}', site.token("boss")
+    answer = await site.http.put(
+        "/v1/alert-configs/odd", content=text.encode(), headers={"authorization": f"Bearer {boss}"}
+    )
+    assert answer.status_code == 201, answer.text
+    await put_host(site, cpu=6, disk=20)
+    async with asyncio.timeout(40):
+        while '"config":"odd"' not in (frame := str(await socket.recv())):
+            pass
+    pushed = members(members(members(frame)["event"])["notice"])
+    path, ann = f"/v1/notices/{json.loads(pushed['id'])}", site.token("ann")
+    stored = members((await site.http.get(path, headers={"authorization": f"Bearer {ann}"})).text)
+    for found in (pushed, stored):
+        assert compact(found["metric"]) == compact(ODD)
+        assert compact(found["data"]) == compact(ODD.replace(HALF, ""))
 
 
 async def one_mail(post: Post) -> str:

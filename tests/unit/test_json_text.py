@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topics.json_text import checked, compact, joined, members, parse, read
+from topics.json_text import checked, compact, depth, joined, members, parse, read
 
 ODD = '{"a": 1.10, "b" :{"x":1 , "x":2}, "c":"\\ud800 \\u00e9 /", "d":1e400, "e":[123456789012345678901234567890]}'
 
@@ -22,6 +22,10 @@ def test_odd_json_keeps_its_text() -> None:
     ]
     assert compact(joined(parts)) == compact(ODD)
     assert compact('{"a b" : " x  y " }') == '{"a b":" x  y "}'
+
+
+def test_brackets_in_strings_are_no_depth() -> None:
+    assert [depth(t) for t in ("1", "[]", r'{"a[": [{}, "\"[[[", []]}', "[[[]]]")] == [0, 1, 3, 3]
 
 
 def test_of_a_doubled_name_the_last_stands_and_at_its_place() -> None:
