@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tidings.up_roles import free_ports
 
 
 @contextmanager
@@ -27,8 +28,7 @@ def server() -> Iterator[str | None]:
     directory = tempfile.mkdtemp(prefix="tidings-postgres-")
     if user:
         shutil.chown(directory, user)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     options = (
         f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c shared_buffers=16MB"
     )

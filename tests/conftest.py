@@ -4,7 +4,6 @@ With CI set a skipped test is a failed one: a test that can't run on a machine s
 """
 
 import os
-import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -17,6 +16,7 @@ from kafka.errors import KafkaError
 
 from bench.postgres import server
 from broker.embedded import EmbeddedBroker
+from tidings.up_roles import free_ports as ports_now
 from topics.cluster import Cluster
 from topics.provision import admin_of
 
@@ -80,8 +80,8 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def free_ports() -> tuple[int, int]:
     """Two ports that are free now, for servers that come back at their address after a kill."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+    one, other = ports_now(2)
+    return one, other
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ Both are to be copied and put back while no role runs.
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -17,6 +16,8 @@ from os import geteuid
 from pathlib import Path
 
 import sqlalchemy
+
+from tidings.up_roles import free_ports
 
 
 class Database(ABC):
@@ -99,8 +100,7 @@ class Postgres(Database):
         self._folder = Path(tempfile.mkdtemp(prefix="tidings-postgres-"))
         if self._user:
             shutil.chown(self._folder, self._user)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = int(probe.getsockname()[1])
+        (self._port,) = free_ports(1)
         self._run("initdb", "-o", "--auth=trust --username=tidings --no-sync --encoding=UTF8 --locale=C")
         self.up()
         self.url = f"postgresql+psycopg://tidings@127.0.0.1:{self._port}/live"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tests.chaos.judge import judge
 from tests.chaos.people import HUSHED, QUIET, People
 from tests.chaos.shape import Shape
 from tests.chaos.site import Site, running
+from tidings.up_roles import free_ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +97,5 @@ async def _stored(site: Site, said: Said) -> str:
 
 
 def _ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+    one, other = free_ports(2)
+    return one, other

@@ -63,7 +63,7 @@ def state(name: str, what: str = "forward") -> Any:
 
 
 async def test_a_chain_is_stopped_by_a_read_in_between(site: Site, mail: SmtpServer) -> None:
-    lanes = (Lane("email", "email", "recipient", "ann", 200), Lane("telegram", "telegram", "recipient", "ann", 4_000))
+    lanes = (Lane("email", "email", "recipient", "ann", 200), Lane("telegram", "telegram", "recipient", "ann", 600_000))
     one = notice(lanes=lanes)
     await site.say(NOTICES, "ann", one)
     await site.until(select(delivery_results).where(DONE), lambda r: len(r) == 1)
@@ -76,8 +76,8 @@ async def test_a_chain_is_stopped_by_a_read_in_between(site: Site, mail: SmtpSer
 
 
 async def test_a_digest_of_five_is_one_mail(site: Site, mail: SmtpServer) -> None:
-    for i in range(5):
-        await site.say(NOTICES, "ann", notice('{"digest":"2s"}', body=b'{"title":"disk %d is full"}' % i))
+    several = [notice('{"digest":"2s"}', body=b'{"title":"disk %d is full"}' % i) for i in range(5)]
+    await asyncio.gather(*(site.say(NOTICES, "ann", each) for each in several))  # of one moment
     await site.until(select(delivery_results).where(DONE), lambda r: len(r) == 1)
     await site.settled()
     assert len(mail.mails) == 1
@@ -88,8 +88,8 @@ async def test_a_digest_of_five_is_one_mail(site: Site, mail: SmtpServer) -> Non
 
 
 async def test_a_throttle_lets_through_its_number_and_folds_the_rest(site: Site, mail: SmtpServer) -> None:
-    for _ in range(20):
-        await site.say(NOTICES, "ann", notice('{"throttle":{"max":2,"per":"4s"}}'))
+    several = [notice('{"throttle":{"max":2,"per":"4s"}}') for _ in range(20)]
+    await asyncio.gather(*(site.say(NOTICES, "ann", each) for each in several))  # of one moment
     await site.until(select(delivery_results).where(DONE), lambda r: len(r) == 3)
     await site.settled()
     assert len(mail.mails) == 3

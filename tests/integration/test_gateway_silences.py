@@ -142,8 +142,7 @@ async def test_what_is_silenced_is_skipped_and_a_digest_is_shown_by_what_it_hold
                         return found
                     await asyncio.sleep(0.05)
 
-        await forward("n1", "skipped", "silenced")
-        await forward("n2", "waiting", "digest")
+        await asyncio.gather(forward("n2", "waiting", "digest"), forward("n1", "skipped", "silenced"))
         await forward("n3", "waiting", None)  # handed over in the digest; nobody sends here
         assert (await forward("n2", "waiting", None))["what"] == "forward"
         everything = (await http.get("/v1/notices", params={"state": "all"})).json()
