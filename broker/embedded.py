@@ -154,7 +154,9 @@ class EmbeddedBroker:
             return f"port {self._port} was taken by another program: stop that one or choose another port"
         if "UnsupportedClassVersionError" in text:
             return NO_JAVA
-        last = next((line for line in words if line.startswith(("ERROR", "Error", "Exception"))), "it was killed")
+        last = "it was killed"  # whatever a busy one complained of before
+        if not self._jvm.killed():
+            last = next((line for line in words if line.startswith(("ERROR", "Error", "Exception"))), last)
         return f"the embedded broker has ended ({last}): see {self.data_dir / 'kafka.log'}"
 
     def _free(self) -> int:

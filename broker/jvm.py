@@ -94,6 +94,10 @@ class Jvm:
         """Whether the program still runs."""
         return self._process.poll() is None
 
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL."""
+        return self._process.poll() == -signal.SIGKILL
+
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, `timeout` seconds at most; True if it has ended. Its last words are complete then."""
         self._keeper.join(timeout)
