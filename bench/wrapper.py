@@ -32,7 +32,7 @@ RATE, SECONDS = 500, 20
 # Acknowledges every line; says in a file when it was told what, by the monotonic clock that all processes share.
 PROGRAM = """
 import json, sys, time
-out, told = sys.stdout, open(sys.argv[1], "w", buffering=1)
+out, told = sys.stdout, open(sys.argv[1], "a", buffering=1)
 count = 0
 for line in sys.stdin.buffer:
     now = time.monotonic_ns()
@@ -71,28 +71,31 @@ def main() -> None:
         run = json.dumps([sys.executable, "alert.py", str(told)])
         file.write_text(f'[[alert]]\nname = "bench"\nrun = {run}\nentities = ["host"]\n')
         made.write(entity_topic("host"), (_changed(i, {"n": i}) for i in range(ENTITIES)))
+        print(f"| {ENTITIES:,} entities | seconds | CPU seconds | the wrapper holds (MB, PSS) |\n|---|---|---|---|")
         with _wrapper(made, file) as process:
-            _snapshot(told, process)
+            _snapshot(told, process, 1, "the log")
+        with _wrapper(made, file) as process:
+            _snapshot(told, process, 2, "its file")
             _through(made, told, process)
             late = _late(made, told)
         print(f"\n{HEAD}\n{spread(f'change sent → stdin, {RATE}/s', late)}")
 
 
-def _snapshot(told: Path, process: subprocess.Popen[bytes]) -> None:
+def _snapshot(told: Path, process: subprocess.Popen[bytes], start: int, source: str) -> None:
     begun = time.monotonic_ns()
-    (ready,) = _until(told, "ready", 1, process)
-    (hello,) = _until(told, "hello", 1, process)
+    hello, before = _until(told, "hello", start, process)[-1], _cpu(process.pid)
+    ready = _until(told, "ready", start, process)[-1]
     fold, give = (int(hello[1]) - begun) / 1e9, (int(ready[1]) - int(hello[1])) / 1e9
-    print(f"| {ENTITIES:,} entities | seconds |\n|---|---|")
-    print(f"| the wrapper's start, and the fold of their topic | {fold:.1f} |")
-    print(f"| snapshot through the program, each line acknowledged | {give:.1f} |")
+    print(f"| the wrapper's start, its world from {source} | {fold:.1f} | {before:.1f} | {_held(process.pid):.0f} |")
+    given, held = _cpu(process.pid) - before, _held(process.pid)
+    print(f"| snapshot through the program, each line acknowledged | {give:.1f} | {given:.1f} | {held:.0f} |")
 
 
 def _through(made: Log, told: Path, process: subprocess.Popen[bytes]) -> None:
     before, cpu = len(_lines(told, "count")), _cpu(process.pid)
     begun = time.monotonic()
     last = {"last": True}
-    changes = (_changed(i % ENTITIES, {"n": i} if i < CHANGES - 1 else last) for i in range(CHANGES))
+    changes = (_changed(i * 7919, {"n": i} if i < CHANGES - 1 else last) for i in range(CHANGES))  # all over the place
     made.write(entity_topic("host"), changes)
     wrote = time.monotonic() - begun
     counts = _until(told, "count", before + CHANGES // 1000, process)[before:]
@@ -100,12 +103,12 @@ def _through(made: Log, told: Path, process: subprocess.Popen[bytes]) -> None:
     rate = (count - at) / ((end - first) / 1e9)
     used = (_cpu(process.pid) - cpu) / CHANGES * 1e6
     naive = _naive(CHANGES)
-    held = Path(f"/proc/{process.pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]
+    held = _held(process.pid)
     print("\n| | changes/s | CPU µs each |\n|---|---|---|")
     print(f"| written to Kafka | {CHANGES / wrote:,.0f} | |")
     print(f"| through the wrapper to a trivial program, each line acknowledged | {rate:,.0f} | {used:.0f} |")
     print(f"| a plain loop over a pipe, one JSON line a read, each acknowledged | {naive:,.0f} | |")
-    print(f"\n{rate / naive:.2f} of the loop. The wrapper holds {int(held) / 1024:.0f} MB (PSS).")
+    print(f"\n{rate / naive:.2f} of the loop. The wrapper holds {held:.0f} MB (PSS).")
 
 
 def _late(made: Log, told: Path) -> list[float]:
@@ -169,6 +172,7 @@ def _wrapper(made: Log, file: Path) -> Iterator[subprocess.Popen[bytes]]:
         "TIDINGS_ENTITY_TYPES": "host",
         "TIDINGS_TOPIC_PREFIX": made.catalogue.prefix,
         "TIDINGS_PARTITIONS": "4",
+        "TIDINGS_STATE_DIR": str(made.folder / "state"),
     }
     process = subprocess.Popen([TIDINGS, "wrapper", str(file)], env=os.environ | settings, stderr=subprocess.DEVNULL)
     try:
@@ -191,6 +195,11 @@ def _lines(told: Path, what: str) -> list[list[str]]:
     text = told.read_text() if told.exists() else ""
     lines: Iterable[list[str]] = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n"))
     return [line for line in lines if line[0] == what]
+
+
+def _held(pid: int) -> float:
+    """Proportional set size in MB."""
+    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]) / 1024
 
 
 def _cpu(pid: int) -> float:
