@@ -18,7 +18,7 @@ from api.database import Database
 from api.expand.expansion import Expander
 from api.live.connection import Connection
 from api.live.entities import LiveEntities
-from api.live.inbox import LiveInboxes
+from api.live.inboxes import LiveInboxes
 from api.live.log import LiveLog
 from api.live.ranges import Ranges
 from api.metrics import Metrics

@@ -170,11 +170,11 @@ def live(store: Store, user: str) -> None:
     """What the first subscription of a user's inbox costs a gateway."""
     begun = time.perf_counter()
     with store.reading() as tx:
-        inboxes.load(tx, user, 0)
+        inboxes.load(tx, {user: 0})[user]
     took = time.perf_counter() - begun
     tracemalloc.start()
     with store.reading() as tx:
-        kept = inboxes.load(tx, user, 0)
+        kept = inboxes.load(tx, {user: 0})[user]
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     print(f"live inbox of {len(kept.box.notices)} notices: loaded in {took:.2f} s, {size / 1e6:.0f} MB\n")

@@ -13,27 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from api.database import Database
 from api.live.fan_out import Watcher
 from api.live.frames import push, quoted, when
-from api.live.log import LiveLog
-from api.live.ranges import Ranges
 from api.notices.notice_json import notice_text
-from api.problems import Problem
 from projections.box import Box
 from projections.notice import Notice
 from projections.notices import Change, apply
 from projections.outgoing import Refused
-from projections.sql.views import inboxes, positions
 from projections.sql.views.inboxes import NO_TEXT
-from topics.catalogue import NOTICES
 from topics.events import Decided, Due, NoticeMarked, Record, TopicOpened
-from topics.fetch import Spot
-from topics.partition import partition_of
 
 log = logging.getLogger(__name__)
 CHANNEL = "inbox"
-TEXTS_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,104 +147,3 @@ class UserInbox:
         if change.cmd is not None:
             parts.append(f'"cause":{quoted(change.cmd)}')
         return '"event":{' + ",".join(parts) + f'}},"counts":{self.counts.text}'
-
-
-class LiveInboxes:
-    """Loads a user's inbox with the first who watches it, and forgets it with the last."""
-
-    def __init__(self, live: LiveLog, database: Database, ranges: Ranges, seconds: float) -> None:
-        self._live, self._database, self._ranges, self._seconds = live, database, ranges, seconds
-        self._users: dict[str, UserInbox] = {}
-
-    def watches(self, key: bytes | None) -> bool:
-        """Whether records of this key are for somebody here."""
-        try:
-            return (key or b"").decode() in self._users
-        except UnicodeDecodeError:
-            return True  # it is no record of ours: that is found out where it is read
-
-    def take(self, record: Record) -> None:
-        """One record of `notices`."""
-        inbox = self._users.get(record.key)
-        if inbox is not None:
-            inbox.take(record)
-            if inbox.texts > TEXTS_KEPT and inbox.kept is None:
-                inbox.texts = 0
-                task = asyncio.get_running_loop().create_task(self._spare(inbox))
-                task.add_done_callback(lambda t: t.cancelled() or t.exception())
-
-    def forget(self) -> None:
-        """The log is another one."""
-        for inbox in self._users.values():
-            if inbox.loaded:
-                inbox.loaded.cancel()
-        self._users.clear()
-
-    def now(self, user: str) -> UserInbox | None:
-        """The inbox if somebody watches it and it is loaded."""
-        inbox = self._users.get(user)
-        return inbox if inbox is not None and inbox.kept is None else None
-
-    async def enter(self, user: str) -> UserInbox:
-        """The loaded inbox; each `enter` needs a `leave`. Problem `behind` if it can't be loaded in time."""
-        inbox = self._users.get(user)
-        if inbox is None:
-            partition = partition_of(user, self._live.partitions(NOTICES))
-            inbox = UserInbox(user, partition, lambda n: self._live.token(NOTICES, n))
-            self._users[user] = inbox
-            inbox.loaded = asyncio.create_task(self._load(inbox))
-        inbox.users += 1
-        try:
-            if inbox.loaded is not None:
-                await asyncio.shield(inbox.loaded)
-        except BaseException:
-            self.leave(inbox)
-            if self._users.get(user) is inbox and inbox.loaded is not None and inbox.loaded.done():
-                del self._users[user]  # a failed load is tried anew by the next who comes
-            raise
-        return inbox
-
-    def leave(self, inbox: UserInbox, watcher: Watcher | None = None) -> None:
-        """One who entered goes."""
-        if watcher is not None:
-            inbox.watchers.discard(watcher)
-        inbox.users -= 1
-        if inbox.users <= 0 and self._users.get(inbox.user) is inbox:
-            if inbox.loaded is not None:
-                inbox.loaded.cancel()
-            del self._users[inbox.user]
-
-    async def reached(self, partition: int) -> positions.Reached | None:
-        """How far the rows of this log have come in a partition; null if they are of another log."""
-        found = (await self._database.read(positions.reached, NOTICES)).get(partition)
-        spot = Spot(NOTICES, partition)
-        return found if found is not None and found.epoch == self._live.opened.get(spot) else None
-
-    async def _load(self, inbox: UserInbox) -> None:
-        """Rows and position in one transaction, then the log up to where the reader was, then what was kept since."""
-        spot = Spot(NOTICES, inbox.partition)
-        start = self._live.positions[spot]
-
-        async def rows() -> inboxes.Inbox | None:
-            found = await self._database.read(inboxes.load, inbox.user, inbox.partition)
-            if found.epoch == "" and not found.box.notices:
-                return found  # this partition has not been begun: everything is still to be read
-            return found if found.epoch == self._live.opened.get(spot) else None
-
-        found = await self._database.until(rows, self._seconds)
-        if found is None:
-            raise Problem("behind", "The inbox is being rebuilt from the log.")
-        catching_up = UserInbox(inbox.user, inbox.partition, lambda _: "")
-        await asyncio.to_thread(catching_up.start, found.box)
-        if found.next < start:
-            async for record in self._ranges.of_key(spot, found.next, start, inbox.user):
-                catching_up.fold(record)
-        elif not await self._live.passes(NOTICES, {inbox.partition: found.next}, self._seconds):
-            raise Problem("behind")
-        inbox.kept = [r for r in inbox.kept or () if r.offset >= max(start, found.next)]
-        inbox.follow(catching_up)
-
-    async def _spare(self, inbox: UserInbox) -> None:
-        at = await self.reached(inbox.partition)
-        if at is not None:
-            inbox.drop_texts(at.next)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka.errors import OffsetOutOfRangeError
@@ -19,6 +19,7 @@ from topics.fetch import Broken, LogReader, Spot
 
 log = logging.getLogger(__name__)
 READERS = 3
+WAIT_MS = 20  # a fetch under way holds up the next one, at another place
 
 
 class Ranges:
@@ -34,9 +35,11 @@ class Ranges:
         await asyncio.gather(*(r.stop() for r in self._free))
         self._free.clear()
 
-    async def of_key(self, spot: Spot, start: int, end: int, key: str) -> AsyncIterator[Record]:
-        """The records of one key in a range of a topic that is not compacted; only those are decoded. KafkaError."""
-        wanted = key.encode()
+    async def of_keys(self, spot: Spot, start: int, end: int, keys: Collection[str]) -> AsyncIterator[Record]:
+        """The records of these keys in a range of a topic that is not compacted; only those are decoded. KafkaError."""
+        if start >= end:
+            return
+        wanted = {key.encode() for key in keys}
         async with self._lent() as reader:
             await reader.seek({spot: start})
             while start < end:
@@ -44,7 +47,7 @@ class Ranges:
                     if message.offset >= end:
                         return
                     start = message.offset + 1
-                    if message.key == wanted and isinstance(record := await reader.decoded(message), Record):
+                    if message.key in wanted and isinstance(record := await reader.decoded(message), Record):
                         yield record
 
     async def of_all(self, spot: Spot, start: int, end: int) -> AsyncIterator[Record | Broken]:
@@ -69,7 +72,7 @@ class Ranges:
     async def _lent(self) -> AsyncIterator[LogReader]:
         async with self._turns:
             rested = self._free.pop() if self._free else None
-            reader = rested or LogReader(self._cluster, self._catalogue)
+            reader = rested or LogReader(self._cluster, self._catalogue, wait_ms=WAIT_MS)
             try:
                 if rested is None:
                     await reader.start()
@@ -77,4 +80,5 @@ class Ranges:
             except BaseException:
                 await reader.stop()  # whatever went wrong with it, the next replay gets a fresh one
                 raise
+            reader.rest()
             self._free.append(reader)

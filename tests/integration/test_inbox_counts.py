@@ -249,7 +249,7 @@ class Life:
 
     def open(self, user: str) -> None:
         with self.store.reading() as tx:
-            found = inboxes.load(tx, user, 0)
+            found = inboxes.load(tx, {user: 0})[user]
         inbox = self.live[user] = UserInbox(user, 0, str)
         inbox.start(found.box)
         for record in self.log[found.next :]:

@@ -1,4 +1,4 @@
-"""One user's share of the fold of `notices`, as the gateway goes on with it: all that says what stands in the inbox,
+"""Users' shares of the fold of `notices`, as the gateway goes on with them: all that says what stands in the inboxes,
 without texts and forwards.
 
 Rows and position are read in the caller's one transaction. `NO_TEXT` stands for a body that is left in the rows.
@@ -6,6 +6,7 @@ Rows and position are read in the caller's one transaction. `NO_TEXT` stands for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, literal_column, select
 
 from projections.box import Box
 from projections.sql.schema import early, marks, notices, preferences, steps
-from projections.sql.views.positions import reached
+from projections.sql.views.positions import Reached, reached
 from projections.sql.views.rows import NOTICE, STEP, notice_of, step_of
 from topics.catalogue import NOTICES
 from topics.codec import decode
@@ -33,26 +34,28 @@ class Inbox:
     epoch: str
 
 
-def load(tx: Connection, user: str, partition: int) -> Inbox:
-    """Everything of one user that says what stands in the inbox: no texts, no forwards."""
-    at = reached(tx, NOTICES).get(partition)
-    box = Box()
+def load(tx: Connection, users: Mapping[str, int]) -> dict[str, Inbox]:
+    """Everything of these users (and their partitions) that says what stands in the inboxes: no texts, no forwards."""
+    at, boxes = reached(tx, NOTICES), {user: Box() for user in users}
     n, s, e = notices.c, steps.c, early.c
     once: dict[Any, Any] = {}  # equal values are one object: of many notices the alerts and entities are few
     columns = [literal_column(f"'{_LEFT[c.name]}'") if c.name in _LEFT else c for c in NOTICE]
-    query = select(*columns).where(n.user_id == user, n.inbox.is_(True)).order_by(n.raised_offset)
+    query = select(*columns).where(n.user_id.in_(users), n.inbox.is_(True)).order_by(n.user_id, n.raised_offset)
     for row in tx.execute(query):
         notice = notice_of([once.setdefault(v, v) if type(v) in _SHARED else v for v in row], {})
         notice.version = once.setdefault(notice.version, notice.version)
-        box.notices[user, notice.notice_id] = notice
-    for notice_id, *step in tx.execute(select(s.notice_id, *STEP).where(s.user_id == user, s.what == "snooze")):
-        if (found := box.notices.get((user, notice_id))) is not None:
-            box.add_step(found, step_of(step))
-    for r in tx.execute(select(marks.c.cmd, marks.c.offset, marks.c.at).where(marks.c.user_id == user)):
-        box.commands[user, r.cmd] = (r.offset, r.at)
-    for r in tx.execute(select(preferences.c.body).where(preferences.c.user_id == user)):
-        box.preferences[user] = r.body
-    for r in tx.execute(select(early).where(e.user_id == user).order_by(e.offset)):
-        record = Record(NOTICES, r.partition, r.offset, r.at, user, decode(r.value))
-        box.early.setdefault((user, r.notice_id), []).append(record)
-    return Inbox(box, at.next if at else 0, at.epoch if at else "")
+        boxes[notice.user].notices[notice.user, notice.notice_id] = notice
+    snoozed = select(s.user_id, s.notice_id, *STEP).where(s.user_id.in_(users), s.what == "snooze")
+    for user, notice_id, *step in tx.execute(snoozed):
+        if (found := boxes[user].notices.get((user, notice_id))) is not None:
+            boxes[user].add_step(found, step_of(step))
+    m, p = marks.c, preferences.c
+    for r in tx.execute(select(m.user_id, m.cmd, m.offset, m.at).where(m.user_id.in_(users))):
+        boxes[r.user_id].commands[r.user_id, r.cmd] = (r.offset, r.at)
+    for user, body in tx.execute(select(p.user_id, p.body).where(p.user_id.in_(users))):
+        boxes[user].preferences[user] = body
+    for r in tx.execute(select(early).where(e.user_id.in_(users)).order_by(e.offset)):
+        record = Record(NOTICES, r.partition, r.offset, r.at, r.user_id, decode(r.value))
+        boxes[r.user_id].early.setdefault((r.user_id, r.notice_id), []).append(record)
+    none = Reached(0, "")
+    return {user: Inbox(boxes[user], *at.get(partition, none)) for user, partition in users.items()}
