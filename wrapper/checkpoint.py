@@ -3,7 +3,7 @@ the whole chain.
 
 Always made of what was read back, never of what was sent, and never while part of a split commit is held. A checkpoint
 in parts counts only when all of them bear one id; anything less is no checkpoint, and the chain is read from its
-beginning.
+beginning. Beside them stands what was put aside, so that it is not stumbled over anew at each start.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
+from functools import partial
 from typing import Any
 
 from topics.events import AlertCheckpointed, Record
@@ -20,6 +21,7 @@ from topics.json_text import dumps
 from wrapper.chain import Chain, Fold, Open
 
 PART_BYTES = 512 * 1024
+ASIDE = -1  # the part that holds the inputs put aside
 
 
 def parts(chain: Chain, producer: str) -> list[tuple[str, AlertCheckpointed]]:
@@ -30,27 +32,46 @@ def parts(chain: Chain, producer: str) -> list[tuple[str, AlertCheckpointed]]:
     chain.fold.forget()
     body = zlib.compress(dumps(_plain(chain)).encode(), 1)
     pieces = [body[i : i + PART_BYTES] for i in range(0, len(body), PART_BYTES)]
-    checkpoint_id = new_id()
-    return [
-        (
-            f"{chain.alert}/{chain.shard}/{part}",
-            AlertCheckpointed(
-                event_id=new_id(),
-                producer=producer,
-                occurred_at=time.time_ns() // 1000,
-                alert=chain.alert,
-                shard=chain.shard,
-                checkpoint_id=checkpoint_id,
-                part=part,
-                parts=len(pieces),
-                upto=chain.upto,
-                run=chain.run,
-                number=chain.number,
-                body=piece,
-            ),
-        )
-        for part, piece in enumerate(pieces)
-    ]
+    id_, fold = new_id(), partial(_part, chain.alert, chain.shard, producer, upto=chain.upto, run=chain.run)
+    return [fold(i, piece, id_, parts=len(pieces), number=chain.number) for i, piece in enumerate(pieces)]
+
+
+def aside(
+    alert: str, shard: int, producer: str, places: set[tuple[Spot, int]], program: str
+) -> tuple[str, AlertCheckpointed]:
+    """Key and event that say which inputs were put aside for good, as long as the `program` is this one."""
+    plain = {"program": program, "places": sorted([s.topic, s.partition, offset] for s, offset in places)}
+    return _part(alert, shard, producer, ASIDE, zlib.compress(dumps(plain).encode(), 1), new_id())
+
+
+def _part(
+    alert: str,
+    shard: int,
+    producer: str,
+    part: int,
+    body: bytes,
+    checkpoint_id: str,
+    *,
+    parts: int = 0,
+    upto: int = 0,
+    run: int = 0,
+    number: int = 0,
+) -> tuple[str, AlertCheckpointed]:
+    event = AlertCheckpointed(
+        event_id=new_id(),
+        producer=producer,
+        occurred_at=time.time_ns() // 1000,
+        alert=alert,
+        shard=shard,
+        checkpoint_id=checkpoint_id,
+        part=part,
+        parts=parts,
+        upto=upto,
+        run=run,
+        number=number,
+        body=body,
+    )
+    return f"{alert}/{shard}/{part}", event
 
 
 class Checkpoints:
@@ -65,6 +86,13 @@ class Checkpoints:
         event = record.event
         if isinstance(event, AlertCheckpointed) and event.alert == self._alert and event.shard == self._shard:
             self._parts[event.part] = event
+
+    def aside(self, program: str) -> set[tuple[Spot, int]]:
+        """The inputs that were put aside for this program."""
+        found = self._parts.get(ASIDE)
+        plain = json.loads(zlib.decompress(found.body)) if found else {}
+        places = plain["places"] if plain.get("program") == program else ()
+        return {(Spot(topic, partition), offset) for topic, partition, offset in places}
 
     def chain(self, end: int) -> Chain:
         """The chain to read on from; a new one if no checkpoint is whole, or it is beyond the partition's `end`."""

@@ -4,6 +4,7 @@ a file that can't be used any more is told of, and what it said before goes on t
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def _program(alert: Alert) -> Path:
     """The first word of `run` that is a file of its own: whatever follows may be a file that the program writes."""
     paths = [alert.cwd / part for part in alert.run]
     return next((path for path in paths if _changed(path) is not None), paths[0])
+
+
+def fingerprint(alert: Alert) -> str:
+    """Which program it is, wherever it runs: another one may follow what this one ends at."""
+    path = _program(alert)
+    own = path.read_bytes() if _changed(path) is not None else b""
+    return hashlib.sha256("\0".join(alert.run).encode() + b"\0" + own).hexdigest()
 
 
 def _print(paths: list[Path]) -> Print:

@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 from kafka.errors import KafkaError
 
-from topics.catalogue import ALERT_CONFIGS
+from topics.catalogue import ALERT_CHECKPOINTS, ALERT_CONFIGS
 from topics.events import AlertConfigured, Record
 from wrapper.alert_file import Alert
 from wrapper.chain import Chain
+from wrapper.checkpoint import aside
 from wrapper.child import CannotStart, Child, check
+from wrapper.files import fingerprint
 from wrapper.opening import WrongShards, newest_chain, open_run
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.run import Over, Run
@@ -148,6 +150,11 @@ class NotifyWatcher(threading.Thread):
         spot, offset = at
         del self._suspects[at]
         setting.skipped.add(at)
+        name, outbound = setting.alert.name, setting.outbound
+        outbound.put(
+            ALERT_CHECKPOINTS,
+            *aside(name, setting.shard, outbound.name, setting.skipped, fingerprint(setting.alert)),
+        )
         where = f"{spot.topic}:{spot.partition}:{offset}"
         log.error(
             "input is put aside: the program ends at it at=%s alert=%s reason=%r", where, setting.name, over.reason

@@ -21,6 +21,7 @@ from topics.partition import partition_of
 from wrapper.chain import Chain, Chains, Fold, Open, Verdict
 from wrapper.change import Change, Unreadable, change_in, nothing
 from wrapper.checkpoint import Checkpoints
+from wrapper.files import fingerprint
 from wrapper.inputs import Inputs
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.setting import Place, Setting
@@ -47,11 +48,12 @@ class Opened:
 
 
 def newest_chain(reader: Reader, setting: Setting) -> Chain:
-    """The chain as of the newest whole checkpoint, or its beginning."""
+    """The chain as of the newest whole checkpoint, or its beginning; what was put aside for this program is skipped."""
     found = Checkpoints(setting.alert.name, setting.shard)
     for record in reader.whole(ALERT_CHECKPOINTS):
         if isinstance(record, Record):
             found.take(record)
+    setting.skipped.update(found.aside(fingerprint(setting.alert)))
     own = setting.own
     chain = found.chain(reader.ends([own])[own])
     chain.upto = max(chain.upto, reader.starts([own])[own])

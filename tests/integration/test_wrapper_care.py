@@ -61,14 +61,18 @@ def _titles(world: World, count: int, alert: str = "odd") -> list[tuple[str, str
     return [(e.key, json.loads(e.body)["notice"]["title"]) for e in chain.effects]
 
 
-def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(world: World, tmp_path: Path) -> None:
-    file = alert_file(tmp_path, ("odd", "odd.py", ODD))
-    tmp_path.chmod(0o755)
-    limits = 'limits = { memory = "100M", files = 64 }\n'
-    file.write_text(file.read_text() + limits + ('user = "nobody"\n' if os.geteuid() == 0 else ""))
-    for folder in tmp_path.parents:  # so that nobody may come to its program
+def _let_everybody_in(directory: Path) -> None:
+    """So that `nobody` may come to its program, whoever has begun tests meanwhile."""
+    for folder in (directory, *directory.parents):
         if os.geteuid() == 0 and folder.stat().st_uid == 0 and folder.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108
             folder.chmod(0o755)
+
+
+def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(world: World, tmp_path: Path) -> None:
+    file = alert_file(tmp_path, ("odd", "odd.py", ODD))
+    limits = 'limits = { memory = "100M", files = 64 }\n'
+    file.write_text(file.read_text() + limits + ('user = "nobody"\n' if os.geteuid() == 0 else ""))
+    _let_everybody_in(tmp_path)
     world.config("c1", "odd", "1")
     world.host("a", {"what": "stop"})  # a part of the snapshot
     wrapper = world.wrapper(file, replace(FAST, failed_restarts=50))
@@ -87,6 +91,16 @@ def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(w
     letters.until(lambda: sum(dict(m.headers).get("reason") == b"poison" for m in letters.messages) == 3)
     assert wrapper.numbers["odd"].ends["memory"] >= 3
     assert wrapper.numbers["odd"].ends["exit 1"] >= 6
+    assert wrapper.stop() == 0
+    again = world.wrapper(file, replace(FAST, failed_restarts=50))
+    assert again.ready.wait(30)
+    world.host("f", {"what": "new"}).get(timeout=10)
+    assert dict(_titles(world, 3))["f"] == "new"
+    assert not again.numbers["odd"].ends, "what was put aside stays there"
+    mended = ODD.replace('"hog"', "None").replace('"stop"', "None")
+    _let_everybody_in(tmp_path)
+    (tmp_path / "odd.py").write_text(mended)  # another program is given everything
+    assert {"a", "c", "d"} <= dict(_titles(world, 6)).keys()
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(world: World, tmp_path: Path) -> None:
