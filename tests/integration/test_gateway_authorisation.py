@@ -212,7 +212,8 @@ async def test_a_revoked_token_holds_nowhere_from_then_on(folded: Site) -> None:
         assert revoked.status_code == 200
         assert await closed(talks["phone"]) == (4401, "the token was revoked")
         last = [json.loads(line[5:]) async for line in streamed if line.startswith("data:")][-1]
-        assert last["error"]["code"] == "unauthorized"
+        told = {"code": "unauthorized", "message": "The token was revoked.", "retry": False}
+        assert {name: last["error"][name] for name in told} == told
         for door in (one, two):
             async with door.http() as http:
                 await door.until(lambda d=door: d.server.gateway.tokens.known(phone) is None)  # type: ignore[misc]
