@@ -177,6 +177,9 @@ class Child:
                     self.last_words.append(text)
                     if count <= STDERR_LINES_PER_S:
                         self._say(text)
+        if splitter.rest:  # the last words of many have no line end
+            self.last_words.append(splitter.rest.decode("utf-8", "replace"))
+            self._say(self.last_words[-1])
 
     def _say(self, text: str) -> None:
         """Telegraf's prefixes say how loud."""

@@ -210,7 +210,7 @@ def test_a_start_reads_the_chain_on_from_the_newest_checkpoint(
 
 
 BAD = {
-    "exits": ("exits.sh", "#!/bin/sh\necho no memory left >&2\nexit 1\n", "exit code 1"),
+    "exits": ("exits.sh", "#!/bin/sh\nprintf 'no memory left' >&2\nexit 1\n", "exit code 1"),
     "nonsense": ("nonsense.txt", "this is not a program\n", "Exec format error"),
 }
 
