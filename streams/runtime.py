@@ -139,9 +139,9 @@ def consumer_app(name: str, cluster: Cluster, positions: Positions, partitions: 
     return app
 
 
-async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
-    """Batches of runs that are there, and of those that come while the last batch's rest is not over: the busier, the
-    more share a transaction, whose cost is mostly its own.
+async def greedy(stream: Any, *, rests: bool) -> AsyncIterator[list[Any]]:
+    """Batches of runs that are there; if it `rests`, of those, too, that come while the last batch's rest is not over:
+    the busier, the more share a transaction, whose cost is mostly its own.
 
     So a lone record is folded at once, and a backlog in batches of BATCH records and up to twice that. Ends when the
     stream does, as it does when the app stops.
@@ -160,7 +160,7 @@ async def greedy(stream: Any) -> AsyncIterator[list[Any]]:
             if idle < YIELDS:  # the stream needs some turns for each run
                 idle += 1
                 await asyncio.sleep(0)
-            elif records < ENOUGH and (left := rested - loop.time()) > 0:
+            elif rests and records < ENOUGH and (left := rested - loop.time()) > 0:
                 await asyncio.wait({waiting}, timeout=left)
             else:
                 break

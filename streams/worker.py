@@ -29,7 +29,7 @@ from streams.metrics import FOLDED, READY, serve
 from streams.relay import Relay
 from streams.runtime import consumer_app, greedy
 from streams.watch import Watch
-from topics.catalogue import SCHEMAS, Catalogue
+from topics.catalogue import NOTICES, SCHEMAS, Catalogue
 from topics.cluster import Cluster
 from topics.codec import UnknownSchema
 from topics.fetch import Item, LogReader, Spot, patiently, to_item, waiting_for_schema
@@ -135,8 +135,10 @@ class _Worker:
         )
         for topic in folded_topics(self._settings.catalogue):
             physical = self._settings.catalogue.physical(topic)
+            # Nobody waits for rows of notices as for what follows from everything else: pushes need none.
+            agent = self._patient_agent if topic == NOTICES else self._agent
             app.agent(app.topic(physical, value_serializer="raw", key_serializer="raw"), name=topic, concurrency=1)(
-                self._agent
+                agent
             )
 
         async def revoked(_app: Any, /, *args: Any, **_kwargs: Any) -> None:
@@ -145,10 +147,13 @@ class _Worker:
         app.on_partitions_revoked.connect(revoked, weak=False)
         return app
 
-    async def _agent(self, stream: Any) -> None:
+    async def _patient_agent(self, stream: Any) -> None:
+        await self._agent(stream, rests=True)
+
+    async def _agent(self, stream: Any, *, rests: bool = False) -> None:
         """Faust goes on after an event whose agent raised: so nothing is ever raised here, the process ends instead."""
         try:
-            async for batch in greedy(stream):
+            async for batch in greedy(stream, rests=rests):
                 parts: defaultdict[tuple[Spot, int], list[Item]] = defaultdict(list)
                 for event in batch:
                     run = event.message

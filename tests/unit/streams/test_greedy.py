@@ -46,7 +46,7 @@ async def test_all_that_waits_goes_together_up_to_a_full_batch() -> None:
     stream = Stream()
     stream.put(*[15] * 60, BATCH, 1)
     stream.end()
-    assert [sizes(batch) async for batch in greedy(stream)] == [[15] * 60 + [BATCH], [1]]
+    assert [sizes(batch) async for batch in greedy(stream, rests=False)] == [[15] * 60 + [BATCH], [1]]
 
 
 async def test_in_the_rest_after_a_batch_enough_is_gathered_but_a_first_one_waits_for_nobody(
@@ -55,7 +55,7 @@ async def test_in_the_rest_after_a_batch_enough_is_gathered_but_a_first_one_wait
     monkeypatch.setattr(runtime, "REST", 1e6)
     monkeypatch.setattr(runtime, "LONGEST_REST_S", 3600.0)
     stream = Stream()
-    batches = greedy(stream)
+    batches = greedy(stream, rests=True)
     stream.put(1)
     assert sizes(await anext(batches)) == [1]
     begun = time.process_time()
