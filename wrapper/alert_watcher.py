@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import threading
 
 from wrapper.child import Child
 from wrapper.protocol import LineSplitter
 from wrapper.session import Session
+from wrapper.world import WorldError
 
 READ_BYTES = 256 * 1024
 
@@ -37,7 +37,7 @@ class AlertWatcher(threading.Thread):
                     self._alert,
                     len(splitter.rest),
                 )
-        except sqlite3.Error as error:
+        except WorldError as error:
             self._session.world_failed = error
         except Exception:
             log.exception("a bug in the wrapper; the program is started again alert=%s", self._alert)

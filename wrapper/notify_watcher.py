@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from wrapper.opening import WrongShards, newest_chain, open_run
 from wrapper.reader import FETCH_WAIT_MS, Reader, Stopped
 from wrapper.run import Over, Run
 from wrapper.setting import Place, Setting
-from wrapper.world import World, remove
+from wrapper.world import World, WorldError, remove
 
 POISON_AT = 3
 
@@ -80,7 +79,7 @@ class NotifyWatcher(threading.Thread):
         except KafkaError as error:
             self._chain = None
             self._again(f"no answer from Kafka: {type(error).__name__} {error}".rstrip(), kind="restarted")
-        except sqlite3.Error as error:  # a damaged file, a full disk
+        except WorldError as error:  # a damaged file, a full disk
             if self._world is not None:
                 self._world.close()
                 self._world = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from wrapper.child import Child
 from wrapper.conversation import Conversation
 from wrapper.protocol import DONE, EXCERPT, Error, Message, Rejected, Stray, TooLong, parse
 from wrapper.setting import Place, Setting
+from wrapper.world import WorldError
 
 REJECTS_PER_MINUTE = 100
 STRAYS_PER_S = 100
@@ -46,7 +46,7 @@ class Session:
         self.last_line = time.monotonic()
         self.progress = False  # a line after `ready` was acknowledged
         self.ended = threading.Event()  # stdout is at its end
-        self.world_failed: sqlite3.Error | None = None
+        self.world_failed: WorldError | None = None
         if not conversation.plain:
             child.write([conversation.hello()])
 
@@ -111,7 +111,7 @@ class Session:
 
     def beat(self, accepted: dict[Spot, int]) -> None:
         """Now and then: silent commits, what has to be sent again, and what may leave the memory; `accepted` are the
-        positions of the last commit. sqlite3.Error, the other thread's too.
+        positions of the last commit. WorldError, the other thread's too.
         """
         if self.world_failed is not None:
             raise self.world_failed

@@ -27,6 +27,7 @@ STAMP = 1  # raise it when rows, or what records mean, change: older files are n
 CHANGED_BYTES = 4 * 1024 * 1024  # about; more of it takes fewer writes
 ROWS_AT_ONCE = 128  # a millisecond or two, for which others wait
 Key = tuple[Kind, str, str]  # kind, entity type, id
+WorldError = sqlite3.Error
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS things (
@@ -52,7 +53,7 @@ class Reached(NamedTuple):
 
 class World:
     """`file` null: one that goes with this object, as where another process has it. For one thread at a time.
-    sqlite3.Error when it can't be read or written.
+    WorldError when it can't be read or written.
     """
 
     def __init__(self, file: Path | None = None) -> None:
