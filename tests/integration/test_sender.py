@@ -229,7 +229,7 @@ async def test_a_lease_left_by_a_dead_sender_waits_for_what_that_may_have_said(
 
 async def test_a_lease_outlasts_a_worker_that_is_behind(world: World, server: SmtpServer) -> None:
     """The result is on the log and the rows do not know it for longer than a lease: nobody sends again."""
-    short = {"lease_s": 2.4, "attempt_s": 0.3}
+    short = {"lease_s": 4.2, "attempt_s": 2.0}
     async with world.worker(), world.sender(server, **short), world.sender(server, **short):
         server.rcpt_script = ["hang"]
         await world.request("one")
@@ -238,7 +238,7 @@ async def test_a_lease_outlasts_a_worker_that_is_behind(world: World, server: Sm
         server.release.set()
         await until("it is sent", lambda: sent(world, 1))
         with no_more(server.mails):
-            later = (await world.request("two")).timestamp + 4_000
+            later = (await world.request("two")).timestamp + 5_000
             await until("the lease would be over", lambda: _log_time(world, later))
             assert set(world.owners()) == {"one"}
             server.rcpt_script = ["550 nobody"]  # so that two is no mail
