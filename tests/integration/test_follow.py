@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -66,10 +66,9 @@ async def written(kafka: str, namespace: str) -> Written:
     return await asyncio.to_thread(Written, kafka, namespace)
 
 
-async def _take(follower: Follower, count: int, found: Read) -> None:
-    """Until so many have been read."""
+async def _take(follower: Follower, found: Read, enough: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while sum(map(len, found.values())) < count:
+        while not enough():
             for spot, messages in await follower.messages():
                 assert {m.partition for m in messages} == {spot.partition}
                 found[spot] += [(m.offset, m.timestamp, m.key, m.value) for m in messages]
@@ -79,23 +78,27 @@ async def test_it_reads_what_a_consumer_reads_through_every_loss(written: Writte
     for first, how in enumerate(("", "gzip", "commit", "abort", "")):
         await written.write(first * 50, 50, how)
     begin = {spot: 3 * i for i, spot in enumerate(written.spots)}
-    count = 250 - sum(begin.values())
     found: Read = defaultdict(list)
+
+    def all_of(count: int) -> bool:
+        last = {written.spots[n % 4]: b"k%d" % n for n in range(count - 4, count)}
+        return {spot: read[-1][2] for spot, read in found.items()} == last
+
     async with following(written.cluster, written.catalogue, begin) as follower:
-        await _take(follower, count, found)
+        await _take(follower, found, lambda: all_of(250))
         (link,) = follower._links
         link._transport.abort()
         await written.write(250, 40)
-        await _take(follower, count + 40, found)
+        await _take(follower, found, lambda: not link.open and all_of(290))
         (link,) = follower._links
         link._epoch += 7  # as when the broker knows the session no longer
         await written.write(290, 40)
-        await _take(follower, count + 80, found)
-        assert follower._links != [link]
+        await _take(follower, found, lambda: not link.open and all_of(330))
+        await _take(follower, found, lambda: bool(follower._links))
         (link,) = follower._links
         link.asked = float("-inf")  # as when it has not answered for long
         await written.write(330, 40)
-        await _take(follower, count + 120, found)
+        await _take(follower, found, lambda: all_of(370))
         expected = await written.by_a_consumer(begin)
         assert found == expected
         ends = {spot: follower.ends_heard(spot)[0] for spot in written.spots}
@@ -108,4 +111,4 @@ async def test_a_position_that_is_off_the_log_is_told(written: Written) -> None:
     found: Read = defaultdict(list)
     async with following(written.cluster, written.catalogue, positions) as follower:
         with pytest.raises(OffsetOutOfRangeError):
-            await _take(follower, 9, found)
+            await _take(follower, found, lambda: False)
