@@ -138,8 +138,10 @@ class Link(asyncio.Protocol):
             self._connection.close()
             self._listener.lost(self, reason)
 
-    def read(self) -> list[tuple[Spot, list[Message]]]:
-        """The answer, by partition; the next one is asked for. KafkaError for what asking again does not mend."""
+    def read(self) -> list[tuple[Spot, list[Message], int]]:
+        """The answer, by partition, with the offset that is read next: it moves on also where there was nothing but a
+        transaction's own records. The next answer is asked for. KafkaError for what asking again does not mend.
+        """
         data, found, moved = self.answer, [], []
         _, number, _, error, session, topics = _ANSWER.unpack_from(data)
         if error or number != self._number:
@@ -167,8 +169,7 @@ class Link(asyncio.Protocol):
                 part.end = end
                 if size:
                     moved.append(part)
-                if size and (messages := _messages(part, records)):
-                    found.append((part.spot, messages))
+                    found.append((part.spot, _messages(part, records), part.at))
         self.close(for_code(failed).__name__) if failed else self.ask(moved)
         return found
 

@@ -74,8 +74,9 @@ class Follower:
         part = self._parts[spot]
         return part.end, part.link.heard if part.link else 0.0
 
-    async def messages(self) -> list[tuple[Spot, list[Message]]]:
-        """What has come, by partition and in its order; after half a second without anything, nothing.
+    async def messages(self) -> list[tuple[Spot, list[Message], int]]:
+        """What has come, by partition and in its order, and the offset that is read next; after half a second without
+        anything, nothing.
 
         OffsetOutOfRangeError if a position is off the log; other KafkaErrors.
         """

@@ -181,12 +181,14 @@ class LiveLog:
     async def _follow(self, follower: Follower, take: Take, wanted: Wanted, watch: asyncio.Task[None]) -> None:
         while True:
             self._look_round()
-            for spot, messages in await follower.messages():
+            for spot, messages, reached in await follower.messages():
                 self._busy_since = time.monotonic()
                 await self._take_all(spot, messages, take, wanted)
-                self._read[spot.topic](len(messages))
-                self._age = max(0.0, time.time() - messages[-1].timestamp / 1000)
-                self._metrics.lag.set(self._age)
+                self.positions[spot] = reached
+                if messages:
+                    self._read[spot.topic](len(messages))
+                    self._age = max(0.0, time.time() - messages[-1].timestamp / 1000)
+                    self._metrics.lag.set(self._age)
             self._busy_since = None
             if watch.done():
                 watch.result()
