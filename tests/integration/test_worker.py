@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from projections.sql.schema import delivery_requests, meta, notices, positions, steps
+from projections.sql.schema import delivery_requests, meta, notices, positions, recipients, steps
 from tests.integration.worker_site import Site, mark, recipient, request
 from topics.catalogue import COMMANDS, DELIVERIES, NOTICE_REQUESTS, NOTICES, RECIPIENTS
 from topics.events import Decided, DeliveryRequested, Lane
@@ -50,6 +50,7 @@ async def test_a_rebuild_gives_the_same_rows_and_says_nothing(site: Site) -> Non
     tables = (notices, steps, delivery_requests)
     async with site.working():
         await site.say(COMMANDS, "ann", recipient("ann"))
+        await site.until(select(recipients), lambda r: len(r) == 1)
         for i in range(20):
             await site.say(NOTICE_REQUESTS, "billing", request(("ann", "bob"), f"r{i}", after_ms=0))
         await site.until(select(delivery_requests), lambda r: len(r) == 20)
@@ -68,6 +69,7 @@ async def test_a_rebuild_gives_the_same_rows_and_says_nothing(site: Site) -> Non
 async def test_each_question_has_one_answer_on_the_log_after_restarts(site: Site) -> None:
     async with site.working():
         await site.say(COMMANDS, "ann", recipient("ann"))
+        await site.until(select(recipients), lambda r: len(r) == 1)
         await site.say(NOTICE_REQUESTS, "billing", request(("ann",), "a", after_ms=100))
     async with site.working():
         await site.until(select(delivery_requests), lambda r: len(r) == 1)
