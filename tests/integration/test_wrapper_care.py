@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -61,18 +62,18 @@ def _titles(world: World, count: int, alert: str = "odd") -> list[tuple[str, str
     return [(e.key, json.loads(e.body)["notice"]["title"]) for e in chain.effects]
 
 
-def _let_everybody_in(directory: Path) -> None:
-    """So that `nobody` may come to its program, whoever has begun tests meanwhile."""
-    for folder in (directory, *directory.parents):
-        if os.geteuid() == 0 and folder.stat().st_uid == 0 and folder.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108
-            folder.chmod(0o755)
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Where `nobody` may go, too: pytest's own folders are closed again whenever other tests begin."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
-def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(world: World, tmp_path: Path) -> None:
-    file = alert_file(tmp_path, ("odd", "odd.py", ODD))
+def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(open_folder: Path, world: World) -> None:
+    file = alert_file(open_folder, ("odd", "odd.py", ODD))
     limits = 'limits = { memory = "100M", files = 64 }\n'
     file.write_text(file.read_text() + limits + ('user = "nobody"\n' if os.geteuid() == 0 else ""))
-    _let_everybody_in(tmp_path)
     world.config("c1", "odd", "1")
     world.host("a", {"what": "stop"})  # a part of the snapshot
     wrapper = world.wrapper(file, replace(FAST, failed_restarts=50))
@@ -98,8 +99,7 @@ def test_what_a_program_uses_is_bounded_and_what_it_stumbles_over_is_put_aside(w
     assert dict(_titles(world, 3))["f"] == "new"
     assert not again.numbers["odd"].ends, "what was put aside stays there"
     mended = ODD.replace('"hog"', "None").replace('"stop"', "None")
-    _let_everybody_in(tmp_path)
-    (tmp_path / "odd.py").write_text(mended)  # another program is given everything
+    (open_folder / "odd.py").write_text(mended)  # another program is given everything
     assert {"a", "c", "d"} <= dict(_titles(world, 6)).keys()
 
 
