@@ -17,7 +17,7 @@ from topics.selection import EntityName
 from wrapper.alert_file import Alert
 from wrapper.chain import Chain, Fold, Open, Verdict
 from wrapper.change import Change
-from wrapper.comparing import span
+from wrapper.comparing import expectation, span
 from wrapper.opening import meaning
 from wrapper.rehearsal import Rehearsal, Said, as_members
 from wrapper.scenario import SPOT
@@ -95,7 +95,7 @@ def scenario_of(alert: Alert, found: Past, start: str) -> list[str]:
     lines = [joined(head)]
     lines += [_line(change) for change in found.snapshot]
     steps = [(c.timestamp, 0, i, _line(c, c.timestamp - found.since)) for i, c in enumerate(found.changes)]
-    steps += [(e.now, 1, i, _expectation(e, e.now - found.since)) for i, e in enumerate(found.effects)]
+    steps += [(e.now, 1, i, expectation(as_members(e), e.now - found.since)) for i, e in enumerate(found.effects)]
     return lines + [line for *_, line in sorted(steps)]
 
 
@@ -131,9 +131,3 @@ def _line(change: Change, at: int | None = None) -> str:
 def _about(o: Open) -> dict[str, str]:
     entity = {"entity": f"{o.entity_type}/{o.entity_id}"} if o.entity_type else {}
     return {"config": o.config_id, **entity, "severity": o.severity}
-
-
-def _expectation(effect: Effect, at: int) -> str:
-    wanted = ("type", "key", "severity", "title")
-    told = {n: t for n, t in as_members(effect).items() if n in wanted}
-    return joined({"at": dumps(span(at)), "expect": joined(told)})

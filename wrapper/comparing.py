@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from topics.json_text import dumps, joined, parse
@@ -12,16 +12,24 @@ from wrapper.rehearsal import ANSWER_S, Broken, Rehearsal, Said
 from wrapper.scenario import Expectation, Moment, Scenario
 
 WIDTH = 200
+WANTED, WANTED_OF_ERRORS = ("type", "key", "severity", "title"), ("type", "config", "text")
 RAW = ("metric",)  # compared as text: it has to come out as it went in
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`text`: the moments with what was said at each; faults begin with `-` (expected) or `+` (said)."""
+    """`text`: the moments with what was said at each; faults begin with `-` (expected) or `+` (said). `heard`: what was
+    said at each moment that was played.
+    """
 
     text: str
     faults: int
-    said: int
+    heard: list[list[Said]]
+
+    @property
+    def said(self) -> int:
+        """How many messages."""
+        return sum(map(len, self.heard))
 
 
 def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S, kill_each: bool = False) -> Outcome:
@@ -41,7 +49,30 @@ def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S, kill_e
         lines, wrong = _beside(moment, said, scenario.start)
         text += [_headline(moment, scenario), *lines]
         faults += wrong
-    return Outcome("\n".join(text) + "\n" + broken, faults, sum(len(said) for said in heard))
+    return Outcome("\n".join(text) + "\n" + broken, faults, heard)
+
+
+def updated(text: str, scenario: Scenario, heard: list[list[Said]]) -> str:
+    """The scenario's text with what was said where it differs from what it expects; all else stays as it is."""
+    lines: list[str | None] = list(text.splitlines())
+    for moment, said in reversed(list(zip(scenario.moments, heard, strict=False))):
+        if not _beside(moment, said, scenario.start)[1]:
+            continue
+        for expected in moment.expected:
+            lines[expected.line - 1] = None
+        lines[moment.line : moment.line] = [
+            expectation(one.members, None if one.now == moment.at else one.now - scenario.start)
+            for one in said
+            if not one.fault
+        ]
+    return "".join(f"{line}\n" for line in lines if line is not None)
+
+
+def expectation(said: Mapping[str, str], at: int | None) -> str:
+    """A scenario's line that expects this, in those members that say the most; exactly `at` (ms after its start)."""
+    wanted = WANTED_OF_ERRORS if said["type"] == dumps("error") else WANTED
+    told = {n: t for n, t in said.items() if n in wanted}
+    return joined(({} if at is None else {"at": dumps(span(at))}) | {"expect": joined(told)})
 
 
 def _through(

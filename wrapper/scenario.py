@@ -99,7 +99,7 @@ class Step(_Line):
 @dataclass(slots=True)
 class Moment:
     """At `at` (ms since 1970): a change, a restart, or only the time; then what is expected until the next moment.
-    `line` is where it stands in the file, 0 for the start.
+    `line` is where it stands in the file; the start at the end of the snapshot, or of the head.
     """
 
     line: int
@@ -141,6 +141,7 @@ def read(text: str, alert: str) -> Scenario:
                 if moments != [Moment(0, 0)]:
                     raise ScenarioError("`alert` belongs to the first line")
                 head, state = Head.model_validate(parse(line)), given.get("state")
+                moments[0].line = number
             else:
                 _add(moments, number, given, Step.model_validate(parse(line)))
         except ValidationError as error:
@@ -210,7 +211,7 @@ def _placed(head: Head, moments: list[Moment], fold: Fold | None) -> Scenario:
     while not first.expected and rest and rest[0].at == 0 and rest[0].change is not None:
         begun = rest.pop(0)
         snapshot.append(_at(begun.change, start))
-        first.expected = begun.expected
+        first.line, first.expected = begun.line, begun.expected
     first.at = start
     for moment in rest:
         moment.at += start

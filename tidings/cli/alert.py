@@ -38,14 +38,15 @@ alert.add_command(new)
 @click.argument("scenarios", metavar="SCENARIO...", nargs=-1, required=True, type=FILE)
 @click.option("--answer-s", type=float, default=10.0, show_default=True, help="How long a line may take.")
 @click.option("--kill-each", is_flag=True, help="Play each once more, with a kill -9 and a new start after every line.")
-def test(program: str, scenarios: tuple[Path, ...], answer_s: float, *, kill_each: bool) -> int:
+@click.option("--update", is_flag=True, help="Write what is said into SCENARIO where it expects something else.")
+def test(program: str, scenarios: tuple[Path, ...], answer_s: float, *, kill_each: bool, update: bool) -> int:
     """Play SCENARIO files against PROGRAM, without a broker, and show what differs.
 
     PROGRAM is an alert's file (alerts.toml, or alerts.toml:NAME), a script, or a command in quotes. The format of
     scenarios: docs/alerts.md.
     """
     from wrapper.child import CannotStart  # noqa: PLC0415 - `--help` is to be quick
-    from wrapper.comparing import play  # noqa: PLC0415
+    from wrapper.comparing import play, updated  # noqa: PLC0415
     from wrapper.scenario import ScenarioError, read  # noqa: PLC0415
 
     faults = 0
@@ -54,7 +55,13 @@ def test(program: str, scenarios: tuple[Path, ...], answer_s: float, *, kill_eac
         try:
             scenario = read(path.read_text(), alert.name)
             named = {"name": scenario.alert, "entities": list(scenario.entities)}
-            outcome = play(alert.model_copy(update=named), scenario, answer_s=answer_s, kill_each=killing)
+            alert = alert.model_copy(update=named)
+            outcome = play(alert, scenario, answer_s=answer_s, kill_each=killing)
+            if update and outcome.faults and not killing:
+                path.write_text(updated(path.read_text(), scenario, outcome.heard))
+                click.echo(f"{path}: updated")
+                scenario = read(path.read_text(), alert.name)
+                outcome = play(alert, scenario, answer_s=answer_s)
         except (ScenarioError, UnicodeDecodeError) as error:
             raise Wrong(f"{path}: {error}") from error
         except CannotStart as error:

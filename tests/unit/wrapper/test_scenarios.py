@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.alert_file import Alert
-from wrapper.comparing import Outcome, play
+from wrapper.comparing import Outcome, play, updated
 from wrapper.scenario import ScenarioError, read
 
 # Says what it is told to: "say" in an entity is printed as it stands, before the line's `done`.
@@ -89,6 +89,31 @@ def test_what_is_said_is_laid_beside_what_is_expected(lines: str, faults: int) -
 )
 def test_a_metric_is_compared_as_the_text_that_it_is(metric: str, faults: int) -> None:
     assert played(CONFIG + RAISE + f'{{"expect": {{"type": "notice", "metric": {metric}}}}}').faults == faults
+
+
+@pytest.mark.parametrize("head", ["", '# first\n{"alert": "parrot"}\n'])
+def test_what_was_said_is_written_where_something_else_is_expected(head: str) -> None:
+    kept = '{"expect": {"type": "notice", "key": "k"}}\n'
+    text = (
+        head
+        + CONFIG
+        + """{"expect": {"type": "error", "text": "never"}}
+# it gets warm
+"""
+        + RAISE
+        + kept
+        + """
+{"at": "2m", "entity": "vm/1", "value": {"say": [{"type": "resolve", "key": "k"}]}}
+{"at": "30m"}
+{"expect": {"type": "notice", "key": "wrong"}}
+"""
+    )
+    scenario = read(text, "parrot")
+    mended = updated(text, scenario, played(text).heard)
+    assert played(mended).faults == 0
+    assert mended.startswith(head + CONFIG + "# it gets warm\n" + RAISE + kept + "\n")
+    assert mended.count('"expect"') == 5  # and one at 10, 20 and 30 minutes
+    assert updated(mended, read(mended, "parrot"), played(mended).heard) == mended
 
 
 def test_an_earlier_run_is_gone_on_from() -> None:
