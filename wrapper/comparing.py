@@ -19,12 +19,13 @@ RAW = ("metric",)  # compared as text: it has to come out as it went in
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`text`: the moments with what was said at each; faults begin with `-` (expected) or `+` (said). `heard`: what was
-    said at each moment that was played.
+    said at each moment that was played; `whole`: up to the end.
     """
 
     text: str
     faults: int
     heard: list[list[Said]]
+    whole: bool
 
     @property
     def said(self) -> int:
@@ -49,7 +50,7 @@ def play(alert: Alert, scenario: Scenario, *, answer_s: float = ANSWER_S, kill_e
         lines, wrong = _beside(moment, said, scenario.start)
         text += [_headline(moment, scenario), *lines]
         faults += wrong
-    return Outcome("\n".join(text) + "\n" + broken, faults, heard)
+    return Outcome("\n".join(text) + "\n" + broken, faults, heard, not broken)
 
 
 def updated(text: str, scenario: Scenario, heard: list[list[Said]]) -> str:

@@ -57,7 +57,7 @@ def test(program: str, scenarios: tuple[Path, ...], answer_s: float, *, kill_eac
             named = {"name": scenario.alert, "entities": list(scenario.entities)}
             alert = alert.model_copy(update=named)
             outcome = play(alert, scenario, answer_s=answer_s, kill_each=killing)
-            if update and outcome.faults and not killing:
+            if update and outcome.faults and outcome.whole and not killing:
                 path.write_text(updated(path.read_text(), scenario, outcome.heard))
                 click.echo(f"{path}: updated")
                 scenario = read(path.read_text(), alert.name)

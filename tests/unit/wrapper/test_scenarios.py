@@ -114,6 +114,8 @@ def test_what_was_said_is_written_where_something_else_is_expected(head: str) ->
     assert mended.startswith(head + CONFIG + "# it gets warm\n" + RAISE + kept + "\n")
     assert mended.count('"expect"') == 5  # and one at 10, 20 and 30 minutes
     assert updated(mended, read(mended, "parrot"), played(mended).heard) == mended
+    assert played(mended).whole
+    assert not played(mended.replace('{"say": [{"type": "resolve"', '{"leave": 1, "say": [{"type": "resolve"')).whole
 
 
 def test_an_earlier_run_is_gone_on_from() -> None:
