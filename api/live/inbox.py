@@ -20,7 +20,7 @@ from projections.box import Box
 from projections.notice import Notice
 from projections.notices import Change, apply
 from projections.outgoing import Refused
-from projections.sql.views.inboxes import NO_TEXT
+from projections.sql.rows import NO_TEXT
 from topics.events import Decided, Due, NoticeMarked, Record, TopicOpened
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from api.problems import Problem
 from projections.box import HELD
 from projections.forwarding import FORWARDS
 from projections.notice import Notice
+from projections.sql.rows import NO_TEXT
 from projections.sql.views import notices, positions
-from projections.sql.views.inboxes import NO_TEXT
 from projections.sql.views.notices import Cursor, Delivery
 from topics.catalogue import NOTICES
 

@@ -6,23 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, or_, select
+from sqlalchemy import Connection, delete, or_, select
 
 from projections.box import HELD, Box
 from projections.deciding import decide
 from projections.digests import digest_named, named_in
-from projections.notice import Notice, Step
+from projections.notice import Notice
 from projections.notices import apply
 from projections.outgoing import Outgoing
 from projections.sql.fold import Decider
 from projections.sql.keys import among
 from projections.sql.looks import looked_at
+from projections.sql.rows import NO_TEXT, NOTICE, STEP, early_of, notice_columns, notice_of, step_of
 from projections.sql.schema import early, marks, notices, preferences, steps, tallies
 from projections.sql.store import insert_all, update_all, upsert
-from topics.catalogue import NOTICES
-from topics.codec import decode, encode
+from topics.codec import encode
 from topics.events import (
     Decided,
     Due,
@@ -36,27 +36,15 @@ from topics.events import (
 from topics.fetch import Spot
 
 Key = tuple[str, str]
-NO_TEXT = "{}"
 TEXTS, VERSION = ("severity", "forward", "body"), ("version_offset", "version_index")
 FLAGS = ("changed_offset", "seen_at", "read_at", "archived_at", "snoozed_until", "hold", "ended_at", "stopped")
 
-
-# What stands in columns of the names of the fields, before and after the text and the version of a notice.
-_FIELDS = tuple(f.name for f in fields(Notice))
-_HEAD = _FIELDS[2 : _FIELDS.index("body")]
-_TAIL = _FIELDS[_FIELDS.index("version") + 1 : -1]
-_STEP = tuple(f.name for f in fields(Step))
-_NAMED = ("user_id", "notice_id")
-_AT = 4  # the key and the version come first
-
-
-def _columns(table: Table, *names: str) -> Any:
-    return select(*[table.c[name] for name in names]).where(among(*[table.c[name] for name in _NAMED]))
-
-
-_TEXTLESS = _columns(notices, *_NAMED, *VERSION, *_HEAD, *_TAIL)
-_NOTICES = _TEXTLESS.add_columns(notices.c.body)
-_STEPS = _columns(steps, *_NAMED, *_STEP)
+_FIELDS = tuple(f.name for f in fields(Notice))[:-1]  # without the steps
+_VERSION = _FIELDS.index("version")
+_THESE = among(notices.c.user_id, notices.c.notice_id)
+_NOTICES = select(*NOTICE).where(_THESE)
+_TEXTLESS = select(*notice_columns(body=NO_TEXT)).where(_THESE)
+_STEPS = select(steps.c.user_id, steps.c.notice_id, *STEP).where(among(steps.c.user_id, steps.c.notice_id))
 _EARLY = select(early).where(among(early.c.user_id, early.c.notice_id)).order_by(early.c.offset)
 _ANY_EARLY = select(early.c.offset).limit(1)
 _COMMANDS = select(marks).where(among(marks.c.user_id, marks.c.cmd))
@@ -66,16 +54,21 @@ _HELD = select(steps.c.user_id, steps.c.notice_id).where(
 _PREFERENCES = select(preferences).where(among(preferences.c.user_id))
 
 
+class _Known(NamedTuple):
+    """What the rows say of a notice, as far as it can change."""
+
+    flags: Any
+    version: tuple[int, int]
+    counted: tuple[bool, bool]
+
+
 @dataclass(slots=True)
 class State:
     """A box with what was there when it was loaded."""
 
     box: Box
-    known: set[Key] = field(default_factory=set)
-    versions: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    flags: dict[Key, Any] = field(default_factory=dict)
+    known: dict[Key, _Known] = field(default_factory=dict)
     early_before: dict[Key, list[Record]] = field(default_factory=dict)
-    counted: dict[Key, tuple[bool, bool]] = field(default_factory=dict)
     commands_before: dict[Key, tuple[int, int]] = field(default_factory=dict)
     preferences_before: dict[str, str] = field(default_factory=dict)
     offset: int = 0
@@ -131,13 +124,12 @@ class NoticesFold:
     def save(self, tx: Connection, spot: Spot, state: State) -> None:
         """Insert what is new, update flags of the rest, replace steps."""
         touched = [n for k in sorted(state.box.touched) if (n := state.box.notices.get(k))]
-        new = [n for n in touched if (n.user, n.notice_id) not in state.known]
-        old = [n for n in touched if (n.user, n.notice_id) in state.known]
+        old = [(n, known) for n in touched if (known := state.known.get(_key(n)))]
         at = (spot.partition,)
-        insert_all(tx, notices, [_key(n) + at + _head(n) + (n.body, *n.version) + _tail(n) for n in new])
-        moved = [n for n in old if _flags(n) != state.flags[n.user, n.notice_id]]
+        insert_all(tx, notices, [_row(n, spot.partition) for n in touched if _key(n) not in state.known])
+        moved = [n for n, known in old if _flags(n) != known.flags]
         update_all(tx, notices, FLAGS, [_flags(n) + _key(n) for n in moved])
-        changed = [n for n in old if n.version != state.versions[n.user, n.notice_id]]
+        changed = [n for n, known in old if n.version != known.version]
         update_all(tx, notices, (*TEXTS, *VERSION), [_texts(n) + n.version + _key(n) for n in changed])
         upsert(tx, steps, [_key(n) + _name(s) + at + _rest(s) for n in touched for s in n.steps.values()])
         _save_early(tx, spot, state)
@@ -180,7 +172,6 @@ def load_notices(tx: Connection, keys: Iterable[Key]) -> State:
     """Notices with their steps and early records."""
     state = State(Box())
     _load(tx, state, keys, with_text=True)
-    state.early_before = {k: list(v) for k, v in state.box.early.items()}
     return state
 
 
@@ -188,16 +179,15 @@ def load_held(tx: Connection, state: State, digests: Iterable[Key]) -> None:
     """What these digests hold: of other notices only what is needed to settle them, not their texts."""
     if wanted := set(digests):
         held = {(r.user_id, r.notice_id) for r in tx.execute(_HELD, {"keys": wanted})}
-        _load(tx, state, held - state.known, with_text=False)
+        _load(tx, state, held - state.known.keys(), with_text=False)
 
 
 def _load_named(tx: Connection, state: State) -> None:
     """The digests that early answers name, and whatever the digests name."""
     answers = [(u, r.event) for (u, _), kept in state.box.early.items() for r in kept if isinstance(r.event, Decided)]
-    _load(tx, state, {(u, d) for u, e in answers if (d := digest_named(e))} - state.known, with_text=True)
-    state.early_before = {k: list(v) for k, v in state.box.early.items()}
+    _load(tx, state, {(u, d) for u, e in answers if (d := digest_named(e))} - state.known.keys(), with_text=True)
     named = {(n.user, i) for n in state.box.notices.values() if n.kind == "digest" for i in named_in(n)}
-    _load(tx, state, named - state.known, with_text=False)
+    _load(tx, state, named - state.known.keys(), with_text=False)
 
 
 def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool) -> None:
@@ -206,19 +196,17 @@ def _load(tx: Connection, state: State, keys: Iterable[Key], *, with_text: bool)
         return
     known = len(state.known)
     for row in tx.execute(_NOTICES if with_text else _TEXTLESS, {"keys": wanted}):
-        notice = _notice(row)
-        key = notice.user, notice.notice_id
-        state.box.notices[key] = notice
-        state.known.add(key)
-        state.versions[key], state.flags[key] = notice.version, _flags(notice)
-        state.counted[key] = (notice.unread, notice.unseen)
+        notice = notice_of(row, {})
+        state.box.notices[_key(notice)] = notice
+        state.known[_key(notice)] = _Known(_flags(notice), notice.version, (notice.unread, notice.unseen))
     for row in tx.execute(_STEPS, {"keys": wanted}) if len(state.known) > known else ():
-        state.box.add_step(state.box.notices[row[:2]], Step(*row[2:]))
+        state.box.add_step(state.box.notices[row[:2]], step_of(row[2:]))
     if not with_text or tx.execute(_ANY_EARLY).first() is None:
         return
     for row in tx.execute(_EARLY, {"keys": wanted}):
-        record = Record(NOTICES, row.partition, row.offset, row.at, row.user_id, decode(bytes(row.value)))
-        state.box.early.setdefault((row.user_id, row.notice_id), []).append(record)
+        record = early_of(row)
+        for kept in (state.box.early, state.early_before):
+            kept.setdefault((row.user_id, row.notice_id), []).append(record)
 
 
 def _unmarked(tx: Connection, e: NoticeMarked) -> list[Key]:
@@ -242,9 +230,10 @@ def _save_tallies(tx: Connection, state: State, touched: list[Notice]) -> None:
     unread: Counter[str] = Counter()
     unseen: Counter[str] = Counter()
     for n in touched:
-        before = state.counted.get((n.user, n.notice_id), (False, False))
-        unread[n.user] += n.unread - before[0]
-        unseen[n.user] += n.unseen - before[1]
+        known = state.known.get(_key(n))
+        was_unread, was_unseen = known.counted if known else (False, False)
+        unread[n.user] += n.unread - was_unread
+        unseen[n.user] += n.unseen - was_unseen
     moved = [{"user_id": u, "unread": unread[u], "unseen": unseen[u]} for u in unread if unread[u] or unseen[u]]
     upsert(tx, tallies, moved, adding=("unread", "unseen"))
 
@@ -269,20 +258,16 @@ def _save_early(tx: Connection, spot: Spot, state: State) -> None:
         insert_all(tx, early, rows)
 
 
-def _notice(row: Any) -> Notice:
-    """Of a row of _TEXTLESS or _NOTICES, by place: this is done for each notice of each batch."""
-    head, tail = row[_AT : _AT + len(_HEAD)], row[_AT + len(_HEAD) : _AT + len(_HEAD) + len(_TAIL)]
-    text = row[-1] if len(row) > _AT + len(_HEAD) + len(_TAIL) else NO_TEXT
-    made: Any = Notice
-    found: Notice = made(*row[:2], *head, text, tuple(row[2:_AT]), *tail)
-    return found
+def _row(notice: Notice, partition: int) -> tuple[Any, ...]:
+    """In the order of the table's columns."""
+    v = _all(notice)
+    return (*v[:2], partition, *v[2:_VERSION], *v[_VERSION], *v[_VERSION + 1 :])
 
 
 # The parts of rows: called for each notice of each batch.
 _key: Any = attrgetter("user", "notice_id")
-_head: Any = attrgetter(*_HEAD)
-_tail: Any = attrgetter(*_TAIL)
+_all: Any = attrgetter(*_FIELDS)
 _flags: Any = attrgetter(*FLAGS)
 _texts: Any = attrgetter(*TEXTS)
 _name: Any = attrgetter("what", "step")
-_rest: Any = attrgetter(*(c.name for c in steps.columns if c.name in _STEP and c.name not in ("what", "step")))
+_rest: Any = attrgetter(*(c.name for c in steps.columns if c in STEP and c.name not in ("what", "step")))

@@ -1,7 +1,7 @@
 """Users' shares of the fold of `notices`, as the gateway goes on with them: all that says what stands in the inboxes,
 without texts and forwards.
 
-Rows and position are read in the caller's one transaction. `NO_TEXT` stands for a body that is left in the rows.
+Rows and position are read in the caller's one transaction.
 """
 
 from __future__ import annotations
@@ -10,18 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, literal_column, select
+from sqlalchemy import Connection, select
 
 from projections.box import Box
+from projections.sql.rows import NO_TEXT, STEP, early_of, notice_columns, notice_of, step_of
 from projections.sql.schema import early, marks, notices, preferences, steps
 from projections.sql.views.positions import Reached, reached
-from projections.sql.views.rows import NOTICE, STEP, notice_of, step_of
 from topics.catalogue import NOTICES
-from topics.codec import decode
-from topics.events import Record
 
-NO_TEXT = "{}"
-_LEFT = {"body": NO_TEXT, "forward": ""}
 _SHARED = (str, int)  # not bool: True is 1
 
 
@@ -39,7 +35,7 @@ def load(tx: Connection, users: Mapping[str, int]) -> dict[str, Inbox]:
     at, boxes = reached(tx, NOTICES), {user: Box() for user in users}
     n, s, e = notices.c, steps.c, early.c
     once: dict[Any, Any] = {}  # equal values are one object: of many notices the alerts and entities are few
-    columns = [literal_column(f"'{_LEFT[c.name]}'") if c.name in _LEFT else c for c in NOTICE]
+    columns = notice_columns(body=NO_TEXT, forward="")
     query = select(*columns).where(n.user_id.in_(users), n.inbox.is_(True)).order_by(n.user_id, n.raised_offset)
     for row in tx.execute(query):
         notice = notice_of([once.setdefault(v, v) if type(v) in _SHARED else v for v in row], {})
@@ -55,7 +51,6 @@ def load(tx: Connection, users: Mapping[str, int]) -> dict[str, Inbox]:
     for user, body in tx.execute(select(p.user_id, p.body).where(p.user_id.in_(users))):
         boxes[user].preferences[user] = body
     for r in tx.execute(select(early).where(e.user_id.in_(users)).order_by(e.offset)):
-        record = Record(NOTICES, r.partition, r.offset, r.at, r.user_id, decode(r.value))
-        boxes[r.user_id].early.setdefault((r.user_id, r.notice_id), []).append(record)
+        boxes[r.user_id].early.setdefault((r.user_id, r.notice_id), []).append(early_of(r))
     none = Reached(0, "")
     return {user: Inbox(boxes[user], *at.get(partition, none)) for user, partition in users.items()}

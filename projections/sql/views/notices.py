@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Integer, Select, bindparam, func, literal_col
 
 from projections.delivery import delivery_id
 from projections.notice import Notice, Step
+from projections.sql.rows import NOTICE, STEP, notice_of, step_of
 from projections.sql.schema import PLACE, delivery_results, marks, notices, preferences, steps, tallies
-from projections.sql.views.rows import NOTICE, STEP, notice_of, step_of
 
 AT_A_TIME = 500
 LAST = 2**63 - 1
