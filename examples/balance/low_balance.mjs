@@ -52,7 +52,7 @@ function lossPerDay(points) {
 
 /** What is new about one pair of a config and an account. */
 function check(config, id) {
-  const key = `${config}/${id}`;
+  const key = `${encodeURIComponent(config)}/${id}`; // so that the first / parts them, whatever the ids are
   const { low, days } = configs.get(config);
   const { type, name, balance } = accounts.get(id);
   const loss = lossPerDay(history[id]);
@@ -85,7 +85,7 @@ for await (const text of createInterface({ input: process.stdin })) {
       if (news && (line.type === "ready" || line.id === config || line.id === id)) check(config, id);
   for (const key of line.op === "delete" ? open : []) {
     const [config, ...id] = key.split("/"); // what is about something that is gone, Tidings resolves: only forget it
-    if ((line.type === "config" ? config : id.join("/")) === line.id) open.delete(key);
+    if (line.id === (line.type === "config" ? decodeURIComponent(config) : id.join("/"))) open.delete(key);
   }
   say({ type: "done", ...(changed ? { state: history } : {}) });
 }

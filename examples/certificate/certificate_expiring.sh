@@ -31,12 +31,12 @@ check() {
         : >"$key"
         say --arg config "$(cat "$dir/id/$1")" --arg id "$(cat "$dir/id/$2")" --arg kind "$(cat "$dir/kind/$2")" \
             --arg name "$(cat "$dir/name/$2")" --arg until "$(date -u -d "@$end" +%Y-%m-%d)" --argjson left "$left" '
-            {type: "notice", key: "\($config)/\($id)", config: $config, entity: {type: $kind, id: $id},
+            {type: "notice", key: "\($config | @uri)/\($id)", config: $config, entity: {type: $kind, id: $id},
              severity: (if $left < 3 then "error" else "warning" end),
              title: "Certificate of \($name[:200]) ends on \($until)", data: {days: $left}}'
     elif [ -e "$key" ]; then
         rm "$key"
-        say --arg config "$(cat "$dir/id/$1")" --arg id "$(cat "$dir/id/$2")" '{type: "resolve", key: "\($config)/\($id)"}'
+        say --arg config "$(cat "$dir/id/$1")" --arg id "$(cat "$dir/id/$2")" '{type: "resolve", key: "\($config | @uri)/\($id)"}'
     fi
 }
 
@@ -46,12 +46,13 @@ while IFS= read -r line; do
         @sh "type=\(.type) op=\(.op // "") raw=\(.id // "") id=\(.id // "" | @uri) now=\(.now) snapshot=\(.snapshot // false)",
         @sh "kind=\(.entity_type // "") name=\(.value.name? // .id // "" | tostring) pem=\(.value.pem? // "" | tostring)",
         @sh "days=\(.value.metric?.days? | numbers | floor) ", "",
-        (if .type == "hello" then @sh "resumed=\(.resumed) open=\([.open[] | @uri] | join(" "))" else "" end)')"
+        (if .type == "hello" then @sh "resumed=\(.resumed)",
+            @sh "open=\([.open[] / "/" | "\(.[0])!\(.[1:] | join("/") | @uri)"] | join(" "))" else "" end)')"
     [ -z "$id" ] || printf %s "$raw" >"$dir/id/$id"
     case $type in
     hello)
         for key in $open; do # the first "/" of a key parts config and certificate
-            : >"$dir/open/$(printf %s "$key" | sed 's/%2F/!/')"
+            : >"$dir/open/$key"
         done
         say '{type: "hello", v: 1, tick_s: 21600, wants: ["config", "entity"]}'
         continue

@@ -22,7 +22,7 @@ exec jq --null-input --compact-output --unbuffered '
   def check($configs; $hosts):
     . as $all
     | reduce ($configs[] as $c | $hosts[] as $h | [$c, $h]) as [$c, $h] (.;
-        "\($c)/\($h)" as $key
+        "\($c | @uri)/\($h)" as $key
         | (if $all.config[$c] and $all.entity[$h] then full($all.config[$c]; $all.entity[$h]) else [] end) as $full
         | if ($full | length) > 0 and (.open[$key] | not) then
             .open[$key] = true

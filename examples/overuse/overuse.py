@@ -9,6 +9,7 @@ It looks at any entity whose body has that field as a number:  {"name": "web-1",
 import json
 import sys
 from typing import Any
+from urllib.parse import quote, unquote
 
 metrics: dict[str, tuple[str, float, float, float]] = {}  # config id -> field, high, low, for_s
 entities: dict[tuple[str, str], dict[str, Any]] = {}  # (type, id) -> the entity
@@ -41,7 +42,7 @@ def read_config(config_id: str, value: dict[str, Any]) -> None:
 
 def check(now: int, config_id: str, entity_type: str, entity_id: str) -> None:
     """Look at one pair of a config and an entity, and say what is new about it."""
-    key = f"{config_id}/{entity_type}/{entity_id}"
+    key = f"{quote(config_id, safe='')}/{entity_type}/{entity_id}"  # quoted, so that it can be taken apart again
     field, high, low, for_s = metrics.get(config_id, ("", 0, 0, 0))
     entity = entities.get((entity_type, entity_id), {})
     value = entity.get(field)
@@ -92,7 +93,8 @@ def decide(line: dict[str, Any], *, resumed: bool) -> None:
         case "ready" if not resumed:  # after a restart nothing is news
             pairs = [(config_id, *entity) for config_id in metrics for entity in entities]
         case "tick":
-            pairs = [tuple(key.split("/", 2)) for key in since]  # only these have something to wait for
+            keys = [key.split("/", 2) for key in since]  # only these have something to wait for
+            pairs = [(unquote(config_id), *entity) for config_id, *entity in keys]
         case _:
             pairs = []
     for pair in pairs:

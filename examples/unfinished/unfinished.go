@@ -10,6 +10,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -80,7 +81,7 @@ func remember(l line) {
 
 // check says what is new about one pair of a config and a task.
 func check(now time.Time, config, id string) {
-	key := config + "/" + id
+	key := url.PathEscape(config) + "/" + id // so that the first / parts them, whatever the ids are
 	t := tasks[id]
 	late := !t.Done && !now.Before(t.DueAt.Add(*graces[config]))
 	switch {
@@ -129,7 +130,7 @@ func main() {
 		}
 		for key := range open { // what is about something that is gone, Tidings resolves: here it is only forgotten
 			config, id, _ := strings.Cut(key, "/")
-			if l.Op == "delete" && (l.Type == "config" && l.ID == config || l.Type == "entity" && l.ID == id) {
+			if l.Op == "delete" && (l.Type == "config" && url.PathEscape(l.ID) == config || l.Type == "entity" && l.ID == id) {
 				delete(open, key)
 			}
 		}
