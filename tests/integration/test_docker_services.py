@@ -26,12 +26,14 @@ READY = {
     "wrapper": "started alert=disk-nearly-full",
 }
 GIVEN_BY_USER = {"TIDINGS_SECRET": "s" * 48}
+KEPT = "/var/lib/tidings"  # where the image has a directory of its user's
 
 
 @pytest.fixture
-def replaced(kafka: str, postgres: str, namespace: str) -> dict[str, str]:
-    """What stands for the network of the containers."""
-    return {"kafka": kafka, "postgres": postgres, "prefix": namespace, "port": str(free_ports(1)[0])}
+def replaced(kafka: str, postgres: str, namespace: str, tmp_path: Path) -> dict[str, str]:
+    """What stands for the network and the volumes of the containers."""
+    kept = str(tmp_path / "kept")
+    return {"kafka": kafka, "postgres": postgres, "prefix": namespace, "port": str(free_ports(1)[0]), "kept": kept}
 
 
 def environment(service: dict[str, Any], replaced: dict[str, str]) -> dict[str, str]:
@@ -41,7 +43,7 @@ def environment(service: dict[str, Any], replaced: dict[str, str]) -> dict[str, 
             r"\$\{(\w+):([-?])([^}]*)\}", lambda m: GIVEN_BY_USER.get(m[1], m[3] if m[2] == "-" else ""), value
         )
         assert "$" not in text, name
-        text = text.replace("kafka:9092", replaced["kafka"])
+        text = text.replace("kafka:9092", replaced["kafka"]).replace(KEPT, replaced["kept"])
         found[name] = re.sub(r"^postgresql\+psycopg://.*@postgres:5432/tidings$", replaced["postgres"], text)
     if "TIDINGS_PORT" in found:
         found |= {"TIDINGS_PORT": replaced["port"], "TIDINGS_HOST": "127.0.0.1"}
@@ -93,6 +95,7 @@ def test_every_service_becomes_ready_and_stops_when_asked(
             return False
 
     until(ready, 60, "the gateway's readiness")
+    assert list(Path(replaced["kept"]).glob("*.world")), "the wrapper keeps its world"
     for process, _ in services.values():
         process.terminate()
     for name, (process, log) in services.items():
@@ -107,6 +110,16 @@ def test_the_image_has_every_room_and_what_it_needs() -> None:
     allowed = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert {f"!{name}" for name in copied} <= set(allowed)
     assert "USER tidings" in text
+    assert f"--owner tidings {KEPT}\n" in text  # a new volume takes it over
+
+
+def test_what_a_container_keeps_is_on_a_volume() -> None:
+    for name, service in COMPOSE["services"].items():
+        mounted = dict(volume.split(":", 1) for volume in service.get("volumes", ()))
+        assert set(mounted) <= set(COMPOSE["volumes"]), name
+        kept = {path for path in service["environment"].values() if path.startswith("/var/")}
+        assert kept <= set(mounted.values()), name
+    assert COMPOSE["services"]["wrapper"]["environment"]["TIDINGS_STATE_DIR"] == KEPT
 
 
 def test_every_service_that_is_waited_for_is_there_and_every_setting_is_known() -> None:
