@@ -8,10 +8,13 @@ tree of its key (`sqlite_with_rowid`), so that each row is written once.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -26,6 +29,12 @@ from sqlalchemy import (
 STAMP = 4
 
 metadata = MetaData()
+
+
+def _partial(name: str, where: ColumnElement[bool], *columns: Column[Any]) -> None:
+    """An index of those rows of a table for which `where` holds."""
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
 
 meta = Table(
     "tidings_meta",
@@ -122,12 +131,7 @@ proposals = Table(
     Column("at", BigInteger, nullable=False),
     Column("value", LargeBinary, nullable=False),  # the proposal, while it is asked
 )
-Index(
-    "proposals_asked",
-    proposals.c.offset,
-    sqlite_where=proposals.c.outcome == "asked",
-    postgresql_where=proposals.c.outcome == "asked",
-)
+_partial("proposals_asked", proposals.c.outcome == "asked", proposals.c.offset)
 
 # ------------------------------------------------------------------ alert-configs, recipients, alert-reports, entities
 alert_configs = Table(
@@ -295,35 +299,10 @@ steps = Table(
     PrimaryKeyConstraint("user_id", "notice_id", "what", "step"),
     sqlite_with_rowid=False,
 )
-Index(
-    "steps_told",
-    steps.c.user_id,
-    steps.c.scope,
-    steps.c.told_at,
-    sqlite_where=steps.c.told_at.is_not(None),
-    postgresql_where=steps.c.told_at.is_not(None),
-)
-Index(
-    "steps_held",
-    steps.c.user_id,
-    steps.c.held_in,
-    sqlite_where=steps.c.state.in_(("collected", "gathered")),
-    postgresql_where=steps.c.state.in_(("collected", "gathered")),
-)
-Index(
-    "steps_waiting",
-    steps.c.partition,
-    steps.c.due_at,
-    sqlite_where=steps.c.state == "waiting",
-    postgresql_where=steps.c.state == "waiting",
-)
-Index(
-    "steps_asked",
-    steps.c.partition,
-    steps.c.asked_offset,
-    sqlite_where=steps.c.state == "asked",
-    postgresql_where=steps.c.state == "asked",
-)
+_partial("steps_told", steps.c.told_at.is_not(None), steps.c.user_id, steps.c.scope, steps.c.told_at)
+_partial("steps_held", steps.c.state.in_(("collected", "gathered")), steps.c.user_id, steps.c.held_in)
+_partial("steps_waiting", steps.c.state == "waiting", steps.c.partition, steps.c.due_at)
+_partial("steps_asked", steps.c.state == "asked", steps.c.partition, steps.c.asked_offset)
 
 tallies = Table(
     "tallies",
@@ -400,9 +379,4 @@ delivery_results = Table(
     Column("at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-Index(
-    "delivery_results_waiting",
-    delivery_results.c.next_at,
-    sqlite_where=delivery_results.c.outcome == "waiting",
-    postgresql_where=delivery_results.c.outcome == "waiting",
-)
+_partial("delivery_results_waiting", delivery_results.c.outcome == "waiting", delivery_results.c.next_at)

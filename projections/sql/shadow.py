@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +20,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from projections.sql.schema import (
-    STAMP,
     crashes,
     delivery_requests,
     delivery_results,
     early,
     entities,
     marks,
-    meta,
     metadata,
     notices,
     outbox,
@@ -36,8 +33,8 @@ from projections.sql.schema import (
     steps,
     tallies,
 )
-from projections.sql.store import Store
-from projections.sql.swap import FOLDED, SCHEMA, prepared
+from projections.sql.store import Store, prepared, stamped
+from projections.sql.swap import FOLDED, SCHEMA
 
 ONE_REBUILD = 7_249_003  # an advisory lock
 # Tables in which each partition has rows of its own.
@@ -167,12 +164,10 @@ def scratch(file: Path) -> Store:
 
 def bare(store: Store) -> str:
     """Make the tables of an empty `store` without their indexes; its generation."""
-    generation = str(uuid.uuid4())
     with store.writing() as tx:
         for table in metadata.sorted_tables:
             tx.execute(CreateTable(table))
-        tx.execute(insert(meta).values(id=1, stamp=STAMP, generation=generation))
-    return generation
+        return stamped(tx)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from sqlalchemy.sql.schema import Table
 from projections.sql.schema import STAMP, meta, metadata, positions
 
 BUSY_MS = 5_000
+TABLES = 7_249_001  # an advisory lock: who makes the tables
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
@@ -71,17 +72,9 @@ class Store:
         NewerRows, SQLAlchemy's OperationalError.
         """
         with self.writing() as tx:
-            if tx.dialect.name == "postgresql":
-                tx.execute(select(func.pg_advisory_xact_lock(7_249_001)))
-            metadata.create_all(tx)
+            stamp = prepared(tx)
             self._file = self._identity()
-            row = tx.execute(select(meta.c.stamp, meta.c.generation)).first()
-            if row is not None and row.stamp == STAMP:
-                return str(row.generation)
-            if row is not None and row.stamp > STAMP:
-                msg = f"the database was written by a newer version (stamp {row.stamp}, this one knows {STAMP})"
-                raise NewerRows(msg)
-            return wipe(tx)
+            return generation(tx)[1] if stamp == STAMP else wipe(tx)
 
     def replaced(self) -> bool:
         """Whether SQLite's file is no longer the one that was opened: what is written would be seen by nobody."""
@@ -112,13 +105,29 @@ class Store:
         self._reader.dispose()
 
 
+def prepared(tx: Connection) -> int:
+    """Tables are there, and of no newer version than this one; the stamp of the rows, 0 where there are none."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(select(func.pg_advisory_xact_lock(TABLES)))
+    metadata.create_all(tx)
+    stamp = generation(tx)[0]
+    if stamp > STAMP:
+        raise NewerRows(f"the database was written by a newer version (stamp {stamp}, this one knows {STAMP})")
+    return stamp
+
+
 def wipe(tx: Connection) -> str:
     """All rows go, the outbox too; a new generation. Everything is then rebuilt from the log (rule 7)."""
     metadata.drop_all(tx)
     metadata.create_all(tx)
-    generation = str(uuid.uuid4())
-    tx.execute(insert(meta).values(id=1, stamp=STAMP, generation=generation))
-    return generation
+    return stamped(tx)
+
+
+def stamped(tx: Connection) -> str:
+    """Empty tables are of this version; their generation."""
+    made = str(uuid.uuid4())
+    tx.execute(insert(meta).values(id=1, stamp=STAMP, generation=made))
+    return made
 
 
 _GENERATION = select(meta.c.stamp, meta.c.generation)  # asked every second: built once

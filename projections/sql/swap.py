@@ -16,7 +16,6 @@ from sqlalchemy.schema import Table
 
 from projections.sql.positions import Position
 from projections.sql.schema import (
-    STAMP,
     alert_configs,
     alert_reports,
     crashes,
@@ -30,12 +29,11 @@ from projections.sql.schema import (
     revocations,
     silences,
 )
-from projections.sql.store import NewerRows, Store
+from projections.sql.store import Store, prepared
 from topics.catalogue import ALERT_CONFIGS, ALERT_REPORTS, CONTROLS, DELIVERIES, RECIPIENTS
 from topics.fetch import Spot
 
 SCHEMA = "tidings_rebuild"  # PostgreSQL's place for the rows to come; SQLite attaches them as `shadow`
-TABLES = 7_249_001  # the advisory lock of Store.prepare
 FOLDED = [t for t in metadata.sorted_tables if t is not crashes]  # a crash is no word of the log: never replaced
 # What may be rebuilt alone: folds that only write down what the log says, so that nothing waits to be said for them.
 ALONE: dict[str, list[Table]] = {
@@ -75,18 +73,6 @@ def fenced(live: Store) -> Iterator[Fence]:
         rows = tx.execute(select(positions).order_by(positions.c.topic, positions.c.partition).with_for_update())
         at = {Spot(r.topic, r.partition): Position(r.next, r.done, r.half_id, r.epoch) for r in rows}
         yield Fence(tx, at, stamp)
-
-
-def prepared(tx: Connection) -> int:
-    """Tables are there, and of no newer version than this one; the stamp of the rows, 0 where there are none."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(select(func.pg_advisory_xact_lock(TABLES)))
-    metadata.create_all(tx)
-    stamp = tx.execute(select(meta.c.stamp)).scalar() or 0
-    if stamp > STAMP:
-        msg = f"the database was written by a newer version (stamp {stamp}, this one knows {STAMP})"
-        raise NewerRows(msg)
-    return stamp
 
 
 def _copy(tx: Connection, tables: Sequence[Table]) -> None:
