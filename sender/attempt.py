@@ -10,13 +10,13 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-from sender.channels.channel import Channel, Rejected, Result, RetryLater, open_channel
+from sender.channels.channel import Channel, Rejected, Result, RetryLater, Sent, open_channel
 from sender.delivery import Delivery, clock_s
 from sender.holdings import Job
 from sender.message import Unreadable, message_of
 from sender.metrics import Metrics
 from sender.patience import Patience, outage
-from sender.policy import Done, GivenUp, Verdict, verdict
+from sender.policy import Verdict, verdict
 from sender.queue import WAITING, Fold, Look, Queue
 from sender.results import result_event
 from sender.settings import LEASE_MARGIN_S, SenderSettings
@@ -47,7 +47,7 @@ class Attempts:
         accepted = self._accepted.get(job.delivery.delivery_id) or job.taken.accepted
         if accepted:
             job.attempt = accepted[0]
-            await self.say(job, Done(accepted[1]))
+            await self.say(job, Sent(accepted[1]))
             return True
         look = await self._patience.through_outages(
             "an attempt", lambda: self._patience.sql(self._queue.look, job.delivery.delivery_id, fold)
@@ -59,7 +59,7 @@ class Attempts:
             return False
         if job.left_s <= 0:
             self._metrics.late.inc()
-            if not isinstance(result, Done) and not await self._still_mine(job):
+            if not isinstance(result, Sent) and not await self._still_mine(job):
                 return False  # somebody else may be at it: only an acceptance is still worth saying
         self._count(job, result)
         log.info("attempt delivery=%s attempt=%d result=%s", job.delivery.delivery_id, job.attempt, result)
@@ -79,7 +79,7 @@ class Attempts:
                 if not outage(error):
                     raise
                 log.warning("a result waits for the log delivery=%s error=%r", job.delivery.delivery_id, error)
-                if isinstance(result, Done):
+                if isinstance(result, Sent):
                     noted = self._patience.sql(
                         self._queue.note_accepted, job.delivery.delivery_id, job.attempt, result.answer
                     )
@@ -96,7 +96,7 @@ class Attempts:
     async def _result(self, job: Job, look: Look) -> Verdict | None:
         delivery, now = job.delivery, look.now
         if now >= delivery.deadline_at:
-            return GivenUp("too_late", "the deadline was over before the message could be sent")
+            return Rejected("the deadline was over before the message could be sent", "too_late")
         time_s = min(self._settings.attempt_s, job.left_s - LEASE_MARGIN_S)
         if time_s <= 0:
             return None
@@ -112,7 +112,7 @@ class Attempts:
             deadline_at=delivery.deadline_at,
             first_retry_ms=int(self._settings.first_retry_s * 1000),
         )
-        if isinstance(decided, Done):
+        if isinstance(decided, Sent):
             self._accepted[delivery.delivery_id] = (job.attempt, decided.answer)
             if len(self._accepted) > REMEMBERED:
                 self._accepted.popitem(last=False)
@@ -143,7 +143,7 @@ class Attempts:
         return bool(kept)
 
     def _count(self, job: Job, result: Verdict) -> None:
-        word = result.reason if isinstance(result, GivenUp) else "sent" if isinstance(result, Done) else "retried"
+        word = result.reason if isinstance(result, Rejected) else "sent" if isinstance(result, Sent) else "retried"
         self._metrics.results.labels(self._label(job.delivery), word).inc()
 
     def _label(self, delivery: Delivery) -> str:

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from aiokafka.errors import KafkaError
-from sqlalchemy.exc import ProgrammingError
 
 from projections.sql.store import is_away
 from topics.produce import NotOnTheLog
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 FIRST_S, LONGEST_S = 0.05, 2.0
-UNDEFINED_TABLE = "42P01"  # PostgreSQL, between a wipe's drop and its create
 
 
 class Stopped(RuntimeError):
@@ -80,5 +78,4 @@ class Patience:
 
 def outage(error: BaseException) -> bool:
     """Whether waiting and trying again is right."""
-    wiping = isinstance(error, ProgrammingError) and getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
-    return wiping or is_away(error) or isinstance(error, KafkaError | NotOnTheLog | OSError)
+    return is_away(error) or isinstance(error, KafkaError | NotOnTheLog | OSError)

@@ -9,16 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sender.channels.channel import Rejected, Result, RetryLater
+from sender.channels.channel import Rejected, Result, RetryLater, Sent
 
 CAP_MS = 3_600_000
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The channel's server took it."""
-
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +22,17 @@ class Again:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """For good: `reason` is rejected, no_channel or too_late."""
-
-    reason: str
-    answer: str
-
-
-Verdict = Done | Again | GivenUp
+Verdict = Sent | Again | Rejected
 
 
 def verdict(
     result: Result, *, delivery_id: str, attempt: int, now: int, deadline_at: int, first_retry_ms: int
 ) -> Verdict:
     """What follows from the result of attempt number `attempt` (from 1) at `now` (ms)."""
-    if isinstance(result, Rejected):
-        return GivenUp(result.reason, result.answer)
-    if isinstance(result, RetryLater):
-        next_at = now + pause_ms(delivery_id, attempt, first_retry_ms)
-        return Again(next_at, result.answer) if next_at < deadline_at else GivenUp("too_late", result.answer)
-    return Done(result.answer)
+    if not isinstance(result, RetryLater):
+        return result
+    next_at = now + pause_ms(delivery_id, attempt, first_retry_ms)
+    return Again(next_at, result.answer) if next_at < deadline_at else Rejected(result.answer, "too_late")
 
 
 def pause_ms(delivery_id: str, attempt: int, first_retry_ms: int) -> int:

@@ -7,7 +7,7 @@ they have a table of their own that no rebuild wipes. Every method is one transa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -40,9 +40,9 @@ from sender.delivery import Delivery, Taken, clock_s
 from topics.catalogue import DELIVERIES
 
 WAITING = "waiting"
-IS_WAITING: ColumnElement[str] = literal_column(
-    "'waiting'"
-)  # in the text, so that SQLite can choose an index on the waiting ones
+# In the statement's text, so that SQLite can choose an index on the waiting ones.
+IS_WAITING: ColumnElement[str] = literal_column("'waiting'")
+_DELIVERY = [requests.c["user_id" if f.name == "user" else f.name] for f in fields(Delivery)]
 ADVISORY_LOCK = 7_249_002  # two senders that make the table at once
 
 lease_metadata = MetaData()
@@ -114,9 +114,7 @@ class Queue:
         """Leases on up to `limit` due deliveries, and the fold they were found in. RowsMoved."""
         began = clock_s()
         with self._store.writing() as tx:
-            fold = _fold(tx, lock=True)
-            if fold is None or not fold.continues(expected):
-                raise RowsMoved
+            fold = _continued(tx, expected, lock=True)
             now = _now(tx)
             found: list[Any] = []
             for query in self._due(now):
@@ -131,9 +129,7 @@ class Queue:
     def look(self, delivery_id: str, expected: Fold) -> Look:
         """The delivery's results as they are now. RowsMoved."""
         with self._store.reading() as tx:
-            fold = _fold(tx, lock=False)
-            if fold is None or not fold.continues(expected):
-                raise RowsMoved
+            _continued(tx, expected, lock=False)
             row = tx.execute(
                 select(results.c.outcome, results.c.attempts).where(results.c.delivery_id == delivery_id)
             ).first()
@@ -199,7 +195,7 @@ class Queue:
 
     def _due(self, now: int) -> list[Select[Any]]:
         """Retries whose time has come, then requests that were never tried; without those under a lease."""
-        columns = [*requests.c, leases.c.owner, leases.c.accepted_attempt, leases.c.accepted_answer]
+        columns = [*_DELIVERY, leases.c.owner, leases.c.accepted_attempt, leases.c.accepted_answer]
         free = or_(leases.c.delivery_id.is_(None), leases.c.until <= now)
         on_lease = leases.c.delivery_id == requests.c.delivery_id
         again = (
@@ -234,18 +230,7 @@ def _no_result(query: Select[Any], scanned: dict[int, int]) -> Select[Any]:
 
 
 def _taken(row: Any, good_until: float) -> Taken:
-    delivery = Delivery(
-        delivery_id=row.delivery_id,
-        user=row.user_id,
-        notice_id=row.notice_id,
-        partition=row.partition,
-        offset=row.offset,
-        channel=row.channel,
-        message_id=row.message_id,
-        deadline_at=row.deadline_at,
-        requested_at=row.requested_at,
-        body=row.body,
-    )
+    delivery = Delivery(*row[: len(_DELIVERY)])
     accepted = (row.accepted_attempt, row.accepted_answer) if row.accepted_attempt is not None else None
     return Taken(delivery, row.attempts or 0, good_until, row.owner is not None, accepted)
 
@@ -259,6 +244,13 @@ def _fold(tx: Connection, *, lock: bool) -> Fold | None:
         select(positions.c.partition, positions.c.next, positions.c.epoch).where(positions.c.topic == DELIVERIES)
     ).all()
     return Fold(row.stamp, row.generation, {r.partition: r.next for r in found}, {r.partition: r.epoch for r in found})
+
+
+def _continued(tx: Connection, older: Fold, *, lock: bool) -> Fold:
+    fold = _fold(tx, lock=lock)
+    if fold is None or not fold.continues(older):
+        raise RowsMoved
+    return fold
 
 
 def _now(tx: Connection) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sender.channels.channel import Sent
 from sender.delivery import Delivery
-from sender.policy import Again, Done, Verdict
+from sender.policy import Again, Verdict
 from topics.catalogue import DELIVERIES
 from topics.events import Cause, DeliveryFailed, DeliveryRetried, DeliverySent
 from topics.ids import derived_id
@@ -33,7 +34,7 @@ def result_event(verdict: Verdict, delivery: Delivery, attempt: int, *, producer
         "attempt": attempt,
         "body": dumps({"answer": verdict.answer[:ANSWER_CHARACTERS]}).encode("utf-8", "replace"),
     }
-    if isinstance(verdict, Done):
+    if isinstance(verdict, Sent):
         return DeliverySent(event_id=derived_id("delivery-sent", this), **common)
     if isinstance(verdict, Again):
         return DeliveryRetried(

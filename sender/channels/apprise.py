@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from sender.channels.channel import Rejected, Result, RetryLater, Sent
@@ -24,28 +25,18 @@ class AppriseChannel:
 
     async def deliver(self, message: Message, deadline_s: float) -> Result:
         """See Channel. Apprise says only yes or no: a no is tried again until the message's deadline."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Result] = loop.create_future()
-
-        def answer(result: Result | Exception) -> None:
-            if done.done():
-                return
-            if isinstance(result, Exception):
-                done.set_exception(result)
-            else:
-                done.set_result(result)
+        answer: Future[Result] = Future()
+        answer.set_running_or_notify_cancel()  # who no longer waits for it can't take it from the thread
 
         def work() -> None:
             try:
-                result: Result | Exception = self._notify(message, deadline_s)
+                answer.set_result(self._notify(message, deadline_s))
             except Exception as error:  # noqa: BLE001 - handed over to the one who waits
-                result = error
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(answer, result)
+                answer.set_exception(error)
 
         threading.Thread(target=work, name=f"apprise-{self._name}", daemon=True).start()
         try:
-            return await asyncio.wait_for(done, deadline_s)
+            return await asyncio.wait_for(asyncio.wrap_future(answer), deadline_s)
         except TimeoutError:
             return RetryLater(f"{self._name} did not answer within {deadline_s:.0f} s")
 

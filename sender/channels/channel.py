@@ -36,7 +36,7 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Never: trying again would get the same answer."""
+    """Never: trying again would get the same answer. `reason` is rejected, no_channel or too_late."""
 
     answer: str
     reason: str = "rejected"

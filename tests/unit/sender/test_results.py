@@ -1,7 +1,8 @@
 """The ids of the sender's events are frozen: a changed recipe would say everything again."""
 
+from sender.channels.channel import Rejected, Sent
 from sender.delivery import Delivery
-from sender.policy import Again, Done, GivenUp
+from sender.policy import Again, Verdict
 from sender.results import ANSWER_CHARACTERS, result_event
 from topics.codec import decode, encode
 from topics.events import DeliveryFailed, DeliveryRetried, DeliverySent
@@ -20,20 +21,20 @@ DELIVERY = Delivery(
 )
 
 
-def event(verdict: Done | Again | GivenUp, attempt: int = 1) -> DeliverySent | DeliveryRetried | DeliveryFailed:
+def event(verdict: Verdict, attempt: int = 1) -> DeliverySent | DeliveryRetried | DeliveryFailed:
     return result_event(verdict, DELIVERY, attempt, producer="sender@here:1", occurred_at=5)
 
 
 def test_the_ids_are_made_from_the_question_only() -> None:
     found = [
-        event(Done("250 a")).event_id,
+        event(Sent("250 a")).event_id,
         event(Again(7, "451 a"), 1).event_id,
         event(Again(8, "451 b"), 2).event_id,
-        event(GivenUp("rejected", "550")).event_id,
+        event(Rejected("550")).event_id,
     ]
     assert found == GOLDEN
-    assert event(Done("250 b"), 3).event_id == GOLDEN[0]
-    assert event(GivenUp("too_late", ""), 3).event_id == GOLDEN[3]
+    assert event(Sent("250 b"), 3).event_id == GOLDEN[0]
+    assert event(Rejected("", "too_late"), 3).event_id == GOLDEN[3]
 
 
 GOLDEN = [
@@ -45,7 +46,7 @@ GOLDEN = [
 
 
 def test_an_event_holds_the_answer_and_where_it_comes_from() -> None:
-    sent = event(Done("250 “ok”"), 4)
+    sent = event(Sent("250 “ok”"), 4)
     assert isinstance(sent, DeliverySent)
     assert sent.body == '{"answer":"250 “ok”"}'.encode()
     assert (sent.attempt, sent.user, sent.notice_id) == (4, "u1", "n1")
@@ -53,7 +54,7 @@ def test_an_event_holds_the_answer_and_where_it_comes_from() -> None:
 
 
 def test_every_result_can_be_written_however_long_or_broken_the_answer_is() -> None:
-    for verdict in (Done("x" * 10_000), Again(7, "\ud800"), GivenUp("rejected", "ä" * 10_000)):
+    for verdict in (Sent("x" * 10_000), Again(7, "\ud800"), Rejected("ä" * 10_000)):
         one = event(verdict)
         assert decode(encode(one)) == one
         assert len(one.body) <= 2 * ANSWER_CHARACTERS + 20
