@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application. Its memory and its reader live as long as its lifespan."""
+"""The gateway as an ASGI application (WebSockets are none of it). Memory and reader live as long as its lifespan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route, WebSocketRoute
+from starlette.routing import Match, Route
 
 from api.documents.operations import Call
 from api.gateway import Gateway
@@ -18,7 +18,6 @@ from api.http import page
 from api.http.archive import Archive
 from api.http.observed import Observed
 from api.live.sse import routes as event_stream
-from api.live.websocket import websocket
 from api.problems import Problem
 from api.routes import (
     alert_configs,
@@ -68,7 +67,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
         *(demo.routes() if settings.demo else ()),
     ]
     app = Starlette(
-        routes=[WebSocketRoute("/v1/ws", websocket), *calls, *documents.routes(calls, settings), *page.routes()],
+        routes=[*calls, *documents.routes(calls, settings), *page.routes()],
         middleware=[Middleware(page.SecurityHeaders), Middleware(Observed, metrics=gateway.metrics)],
         exception_handlers={Problem: _refused, HTTPException: _not_served},
         lifespan=lifespan,

@@ -17,7 +17,7 @@ import uvicorn
 from api.app import create_app
 from api.gateway import Gateway
 from api.http.protocol import BoundedHttpProtocol
-from api.live.websocket import LiveProtocol
+from api.live.websocket import Door, WebSocketConnection
 from api.notices.short_cut import ShortCut
 from api.settings import GatewaySettings
 
@@ -35,14 +35,11 @@ class Server:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that listens
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         self.port: int = self._socket.getsockname()[1]
-        http: Any = partial(BoundedHttpProtocol, short_cut=ShortCut(self.gateway))
+        http: Any = partial(BoundedHttpProtocol, door=Door(self.gateway), short_cut=ShortCut(self.gateway))
         config = uvicorn.Config(
             app,
             http=http,
-            ws=LiveProtocol,
-            ws_ping_interval=None,  # the gateway goes round itself
-            ws_max_size=settings.limits.ws_message,
-            ws_per_message_deflate=False,
+            ws=WebSocketConnection,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=max(1, round(settings.shutdown)),
@@ -51,7 +48,7 @@ class Server:
             server_header=False,
             lifespan="on",
         )
-        # It logs every WebSocket with its path, and warns of every request that is none.
+        # It warns of every request that is none.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = _WithoutSignals(config)
 

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with bounds on what strangers may hold open, and a short way for plain notices.
+"""uvicorn's HTTP protocol with bounds on what strangers may hold open, a short way for plain notices, and the door of
+WebSockets.
 
 A head has a size and a time, since it is sent before anybody says who they are; a body has to go on coming.
 """
@@ -11,8 +12,9 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.live import websocket
 from api.live.connection import Connection
-from api.live.websocket import EXTENSION
+from api.live.websocket import EXTENSION, Door
 from api.notices.short_cut import LARGEST, PATH, ShortCut
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     whose body comes more slowly than BODY_BYTES in BODY_S.
     """
 
-    def __init__(self, *arguments: Any, short_cut: ShortCut | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, door: Door, short_cut: ShortCut | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._door = door
         self._short_cut, self._short = short_cut, False
         self._part: Literal["head", "body", "none"] = "head"  # what is being read
         self._came, self._data = 0, b""
@@ -85,6 +88,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             elif self._part == "body":
                 self._came = 0
                 self._timer = self.loop.call_later(BODY_S, self._look_at_body)
+
+    def handle_websocket_upgrade(self) -> None:
+        """The transport goes on to the live channel."""
+        self._door.open(self)
+
+    def _should_upgrade(self) -> bool:
+        """Elsewhere nothing else is spoken, and who offers it is answered as if not (RFC 9110, 7.8)."""
+        return self.url.partition(b"?")[0] == websocket.PATH and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """One request goes to the application."""

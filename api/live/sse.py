@@ -67,7 +67,7 @@ async def _stream(request: Request) -> Response:
     gateway = gateway_of(request)
     if gateway.draining:
         raise Problem("not_ready", "This gateway is going away.")
-    if not welcome(gateway, request):
+    if not welcome(gateway, request.headers.get("origin"), request.headers.get("host")):
         raise Problem("forbidden", "Pages of this origin are not let in: TIDINGS_ORIGINS names those that are.")
     asked, identity = _asked(request), _caller(gateway, request)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}

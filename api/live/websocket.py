@@ -1,21 +1,27 @@
-"""`/v1/ws`: the handshake goes the way of every request; then nothing of it stays, and the client's frames come
-straight from the protocol to its conversation.
+"""`/v1/ws`: its handshake is answered where its head was parsed, and its frames come straight from the transport to its
+conversation: a connection has no task, queue or timer of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocket
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidState
 from websockets.frames import Frame as Heard
-from websockets.http11 import Request
+from websockets.frames import Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
+from api.http.request_ids import HEADER, request_id
 from api.live.connection import Connection
 from api.live.conversation import Conversation
 from api.problems import Problem
@@ -24,51 +30,140 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 log = logging.getLogger(__name__)
+_quiet = logging.getLogger("uvicorn.error")  # else what is said stands in debugging logs
 EXTENSION = "tidings.protocol"
+PATH = b"/v1/ws"
 SUBPROTOCOL = "tidings.v1"
 TOKEN_PREFIX = "tidings.token."  # noqa: S105 - a name, not a secret
 PING = b"\x89\x00"
 MOST_PIECES = 1_024  # of one message
+ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: "
 
 
-async def websocket(socket: WebSocket) -> None:
-    """The endpoint: who may not come in is told why before the handshake; it ends with the handshake."""
-    gateway: Gateway = socket.app.state.gateway
-    try:
-        if gateway.draining:
+class Door:
+    """Where a gateway's WebSockets come in: who may not is told why before the handshake."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        trusted = list(gateway.settings.trusted_proxies)
+        self._proxies = ProxyHeadersMiddleware(_nowhere, trusted) if trusted else None
+
+    def open(self, http: HttpToolsProtocol) -> None:
+        """Answer the request that this protocol has just read; the connection is the transport's next protocol."""
+        gateway, transport = self._gateway, http.transport
+        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in http.headers])
+        name = request_id(_first(headers, HEADER))
+        wire = ServerProtocol(state=OPEN, max_size=gateway.settings.limits.ws_message, logger=_quiet)
+        method, version = http.parser.get_method().decode(), http.parser.get_http_version()
+        request = Request(PATH.decode(), headers, method, f"HTTP/{version}")
+        try:
+            key, _, _ = wire.process_request(request)
+            address = self._enter(headers, http)
+        except InvalidHandshake:
+            response = ServerProtocol(logger=_quiet).accept(request)
+            response.headers[HEADER] = name
+            transport.write(response.serialize())
+            transport.close()
+            return
+        except Problem as problem:
+            gateway.metrics.refused.labels(problem.code).inc()
+            told = {"request": name}
+            log.debug("connection refused code=%s reason=%s", problem.code, problem.detail, extra=told)
+            transport.write(_refusal(problem, [*http.server_state.default_headers, (HEADER.encode(), name.encode())]))
+            transport.close()
+            return
+        token, subprotocol = _offered(headers)
+        chosen = f"sec-websocket-protocol: {subprotocol}\r\n" if subprotocol else ""
+        answer = f"{ACCEPTED}{key}\r\n{chosen}{HEADER}: {name}\r\n\r\n"
+        connection = WebSocketConnection(gateway, http, wire, address, name)
+        http.connections.discard(http)
+        http.parser = None  # type: ignore[assignment]  # which holds it, too: nothing of it stays
+        transport.set_protocol(connection)
+        transport.write(answer.encode("latin-1"))
+        connection.begin(token)
+
+    def _enter(self, headers: Headers, http: HttpToolsProtocol) -> str:
+        """Counted from here on; the address to `leave` with. Problem."""
+        if self._gateway.draining:
             raise Problem("not_ready", "This gateway is going away.")
-        if not welcome(gateway, socket):
+        if not welcome(self._gateway, _first(headers, "origin"), _first(headers, "host")):
             raise Problem("forbidden", "Pages of this origin are not let in: TIDINGS_ORIGINS names those that are.")
-        address = gateway.admission.enter(socket.scope["client"])
-    except Problem as problem:
-        gateway.metrics.refused.labels(problem.code).inc()
-        log.debug("connection refused code=%s reason=%s", problem.code, problem.detail)
-        await socket.send_denial_response(problem.response())
-        return
-    token, subprotocol = _offered(socket)
-    try:
-        await socket.accept(subprotocol)
-    except BaseException:
-        gateway.admission.leave(address)
-        raise
-    protocol: LiveProtocol = socket.scope["extensions"][EXTENSION]
-    protocol.converse(gateway, address, token)
+        scope: Any = {"type": "http", "client": http.client, "headers": http.headers}
+        if self._proxies is not None:
+            with contextlib.suppress(StopIteration):  # it has nothing to wait for
+                self._proxies(scope, _nowhere, _nowhere).send(None)
+        return self._gateway.admission.enter(scope["client"])
 
 
-class WebSocketConnection(Connection):
+class WebSocketConnection(Connection, asyncio.Protocol):
     """Frames as WebSocket messages."""
 
-    __slots__ = ("_protocol", "_unheard")
+    __slots__ = ("_address", "_binary", "_conversation", "_gateway", "_others", "_pieces", "_unheard", "_wire")
 
-    def __init__(self, protocol: LiveProtocol, gateway: Gateway) -> None:
-        super().__init__(protocol.transport, gateway.metrics, gateway.settings.limits)
-        self._protocol = protocol
+    def __init__(
+        self, gateway: Gateway, http: HttpToolsProtocol, wire: ServerProtocol, address: str, name: str
+    ) -> None:
+        super().__init__(http.transport, gateway.metrics, gateway.settings.limits)
+        self.id = name
+        self._gateway, self._address, self._wire = gateway, address, wire
+        self._others: set[Any] = http.connections  # of this server, which waits for them at its end
+        self._pieces: list[bytes] = []  # of a message
+        self._binary = self._unheard = False
+        self._conversation = Conversation(gateway, self)
+
+    def begin(self, token: str | None) -> None:
+        """From here to the end, which gives the address back."""
+        self._others.add(self)
+        self._gateway.connections.add(self)
+        self._gateway.metrics.connections.labels("websocket").inc()
+        self._conversation.begin(token)
+
+    # ---- what comes in
+    def data_received(self, data: bytes) -> None:
+        """Frames; whatever came, the client lives."""
         self._unheard = False
+        self._wire.receive_data(data)
+        if self._wire.parser_exc is not None:  # no WebSocket message, or too large: the close frame says so
+            self._end()
+            return
+        for event in self._wire.events_received():
+            if isinstance(event, Heard):
+                self._hear(event)
 
-    def heard(self) -> None:
-        """Something came: the client lives."""
-        self._unheard = False
+    def _hear(self, frame: Heard) -> None:
+        code = frame.opcode
+        if code is Opcode.TEXT or code is Opcode.BINARY:
+            self._binary = code is Opcode.BINARY
+            self._piece(frame)
+        elif code is Opcode.CONT:
+            # There may be so many: a message's size bounds only those that are not empty.
+            if len(self._pieces) < MOST_PIECES:
+                self._piece(frame)
+            elif self.open:
+                self._fail(1009, "too many pieces")
+        elif code is Opcode.PING:
+            # The answer waits its turn: whoever pings and reads nothing is cut off as any slow reader is.
+            pong = b"".join(self._wire.data_to_send())
+            if self.open:
+                self.send(pong)
+        elif code is Opcode.CLOSE:  # the client goes: its close frame is answered, or is the answer to ours
+            self._end()
 
+    def _piece(self, frame: Heard) -> None:
+        self._pieces.append(bytes(frame.data))
+        if not frame.fin:
+            return
+        data, self._pieces = b"".join(self._pieces), []
+        if not self.open:
+            return
+        try:
+            text = "" if self._binary else data.decode()  # binary ones are no frames of ours
+        except UnicodeDecodeError:
+            self._fail(1007, "text that is no UTF-8")
+        else:
+            self._conversation.hear(text)
+
+    # ---- its end
     def probe(self) -> None:
         """Cut off whoever said nothing since the last ping; ping again."""
         if self._unheard:
@@ -80,161 +175,69 @@ class WebSocketConnection(Connection):
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """The close frame; the answer to it ends the connection."""
-        self._protocol.send_close(code, reason)
-
-
-class LiveProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol for the handshake; afterwards its messages go to a conversation, without a queue, a
-    task or a timer of this connection's own.
-    """
-
-    _gateway: Gateway
-    _connection: WebSocketConnection | None = None
-    _conversation: Conversation
-    _address: str
-
-    def handle_connect(self, event: Request) -> None:
-        """Adds this protocol to the scope; the application's task starts only after this."""
-        super().handle_connect(event)
-        if hasattr(self, "scope"):
-            extensions: Any = self.scope["extensions"]
-            extensions[EXTENSION] = self
-
-    def converse(self, gateway: Gateway, address: str, token: str | None) -> None:
-        """From here to the end, which gives `address` back. What only the handshake needed is dropped."""
-        self._gateway, self._address = gateway, address
-        self._connection = connection = WebSocketConnection(self, gateway)
-        self._conversation = Conversation(gateway, connection)
-        gateway.connections.add(connection)
-        gateway.metrics.connections.labels("websocket").inc()
-        self._conversation.begin(token)
-
-    async def run_asgi(self) -> None:
-        """As uvicorn's; the connection goes on when the application has nothing more to do with it."""
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except ClientDisconnected:
-            pass
-        except Exception:
-            log.exception("handshake failed")
-            self.send_500_response()
-        if self._connection is None:
-            self.transport.close()
-            return
-        del self.scope, self.request, self.response, self.queue, self.writable
-
-    def data_received(self, data: bytes) -> None:
-        """Frames; whatever came, the client lives."""
-        if self._connection is not None:
-            self._connection.heard()
-        super().data_received(data)
-
-    def send_receive_event_to_app(self) -> None:
-        """A whole message; binary ones are no frames of ours."""
-        if self._connection is None:
-            super().send_receive_event_to_app()
-            return
-        data, self.frames = b"".join(self.frames), []
-        if not self._connection.open:
-            return
-        try:
-            self._conversation.hear(data.decode() if self.curr_msg_data_type == "text" else "")
-        except UnicodeDecodeError:
-            self.conn.fail(1007, "text that is no UTF-8")
-            self.handle_parser_exception()
-
-    def handle_cont(self, event: Heard) -> None:
-        """A piece of a message, of which there may be so many: their size bounds only those that are not empty."""
-        if len(self.frames) < MOST_PIECES:
-            super().handle_cont(event)
-        elif self._connection is not None and self._connection.open:
-            self.conn.fail(1009, "too many pieces")
-            self.handle_parser_exception()
-
-    def handle_ping(self) -> None:
-        """The answer waits its turn: whoever pings and reads nothing is cut off as any slow reader is."""
-        pong = b"".join(self.conn.data_to_send())
-        if self._connection is not None and self._connection.open:
-            self._connection.send(pong)
-
-    def handle_pong(self, event: Heard) -> None:
-        """It was heard already."""
-
-    def handle_close(self, event: Heard) -> None:  # noqa: ARG002 - uvicorn calls it so
-        """The client goes: its close frame is answered, or is the answer to ours."""
-        self._end(b"".join(self.conn.data_to_send()))
-
-    def handle_parser_exception(self) -> None:
-        """What came is no WebSocket message, or too large: the close frame says so."""
-        self._end(b"".join(self.conn.data_to_send()))
-
-    def send_close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake."""
-        try:
-            self.conn.send_close(code, reason)
-        except InvalidState:  # it has begun
-            return
-        if self._connection is not None:
-            self._connection.send(b"".join(self.conn.data_to_send()))
-
-    def _end(self, last: bytes) -> None:
-        if self._connection is not None:
-            self._connection.leave(last)
-        self.transport.close()
+        with contextlib.suppress(InvalidState):  # it has begun
+            self._wire.send_close(code, reason)
+            self.send(b"".join(self._wire.data_to_send()))
 
     def shutdown(self) -> None:
         """The server ends, and could not wait any longer."""
-        if self._connection is None:
-            super().shutdown()
-            return
-        self._connection.close(1012, "")
-        self.transport.close()
+        self.close(1012, "")
+        self._transport.close()
 
-    def pause_writing(self) -> None:
-        """The client does not read."""
-        if self._connection is None:
-            super().pause_writing()
-        else:
-            self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        """It has read what the transport had."""
-        if self._connection is None:
-            super().resume_writing()
-        else:
-            self._connection.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it so
         """It is over."""
-        connection = self._connection
-        if connection is None:
-            super().connection_lost(exc)
-            return
-        self.connections.remove(self)
-        self._gateway.connections.discard(connection)
+        self._others.discard(self)
+        self._gateway.connections.discard(self)
         self._gateway.metrics.connections.labels("websocket").dec()
         self._gateway.admission.leave(self._address)
-        connection.lost()
+        self.lost()
         self._conversation.end()
 
+    def _fail(self, code: int, reason: str) -> None:
+        self._wire.fail(code, reason)
+        self._end()
 
-def welcome(gateway: Gateway, socket: HTTPConnection) -> bool:
+    def _end(self) -> None:
+        self.leave(b"".join(self._wire.data_to_send()))
+        self._transport.close()
+
+
+def welcome(gateway: Gateway, origin: str | None, host: str | None) -> bool:
     """Browsers say where a page came from: only our own origin, or one that the settings name."""
-    origin = socket.headers.get("origin")
     if origin is None or origin in gateway.settings.origins:
         return True
     try:
-        return urlsplit(origin).netloc == socket.headers.get("host")
+        return urlsplit(origin).netloc == host
     except ValueError:
         return False
 
 
-def _offered(socket: WebSocket) -> tuple[str | None, str | None]:
+def _offered(headers: Headers) -> tuple[str | None, str | None]:
     """The token of the handshake, and the subprotocol to accept."""
-    offered: list[str] = socket.scope.get("subprotocols", [])
+    offered = [p.strip() for header in headers.get_all("sec-websocket-protocol") for p in header.split(",")]
     by_protocol = next((p for p in offered if p.startswith(TOKEN_PREFIX)), None)
     accepted = SUBPROTOCOL if SUBPROTOCOL in offered else by_protocol
-    kind, _, header = socket.headers.get("authorization", "").partition(" ")
+    kind, _, header = (_first(headers, "authorization") or "").partition(" ")
     if kind.lower() == "bearer":
         return header.strip(), accepted
     return (by_protocol.removeprefix(TOKEN_PREFIX) if by_protocol else None), accepted
+
+
+def _first(headers: Headers, name: str) -> str | None:
+    """Of a doubled header the first holds."""
+    return next(iter(headers.get_all(name)), None)
+
+
+def _refusal(problem: Problem, more: list[tuple[bytes, bytes]]) -> bytes:
+    response = problem.response()
+    headers = Headers([(n.decode("latin-1"), v.decode("latin-1")) for n, v in (*response.raw_headers, *more)])
+    headers["connection"] = "close"
+    phrase = HTTPStatus(response.status_code).phrase
+    return Response(response.status_code, phrase, headers, bytes(response.body)).serialize()
+
+
+async def _nothing(*_: object) -> None:
+    """An application for a request of which only the scope is asked."""
+
+
+_nowhere: Any = _nothing

@@ -144,6 +144,35 @@ async def test_tokens_in_the_handshake_and_foreign_origins(site: Site) -> None:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 await websockets.connect(url, origin=websockets.Origin(foreign))
             assert refused.value.response.status_code == 403
+            assert json.loads(refused.value.response.body)["code"] == "forbidden"
+        assert not door.server.gateway.connections
+
+
+HANDSHAKE = {
+    "connection": "keep-alive, Upgrade",
+    "upgrade": "WebSocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+async def test_a_handshake_has_an_id_and_one_that_is_none_is_told_so(site: Site) -> None:
+    async with site.gateway() as door, httpx.AsyncClient(base_url=door.base) as http:
+        url, named = door.base.replace("http", "ws") + "/v1/ws?x=1", {"x-request-id": "mine"}
+        async with websockets.connect(url, additional_headers=named) as ws:
+            assert ws.response is not None
+            assert ws.response.headers["x-request-id"] == "mine"
+            assert [c.id for c in door.server.gateway.connections] == ["mine"]
+        refused = await http.get("/v1/ws", headers=HANDSHAKE | named | {"origin": "https://evil.test"})
+        assert (refused.status_code, refused.headers["x-request-id"]) == (403, "mine")
+        for wrong in ({"sec-websocket-version": "12"}, {"sec-websocket-key": "short"}, {"sec-websocket-key": ""}):
+            told = await http.get("/v1/ws", headers=HANDSHAKE | named | wrong)
+            assert (told.status_code, told.headers["x-request-id"]) == (400, "mine")
+        assert (await http.post("/v1/ws", headers=HANDSHAKE)).status_code == 405
+        assert (await http.get("/v1/ws")).status_code == 404
+        for elsewhere, status in (("/v1/other", 404), ("/healthz", 200)):
+            assert (await http.get(elsewhere, headers=HANDSHAKE)).status_code == status
+        await door.until(lambda: not door.server.gateway.connections)
 
 
 async def test_garbage_gets_a_clear_answer_and_harms_nobody_else(site: Site) -> None:
