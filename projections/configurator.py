@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from projections.outgoing import Outgoing
+from projections.outgoing import Outgoing, source_of
 from topics.catalogue import ALERT_CONFIGS, COMMANDS, RECIPIENTS
 from topics.events import (
     AlertConfigDeleted,
     AlertConfigured,
     ChangeRefused,
     ConfigProposed,
+    Event,
     RecipientChanged,
     RecipientDeleted,
     RecipientProposed,
@@ -44,13 +45,11 @@ def subject(proposal: Proposal) -> tuple[str, str]:
 def decide(record: Record, proposal: Proposal, head: Head | None) -> tuple[str, Head | None, Outgoing]:
     """(outcome, the head after it, what to say). Outcome: accepted, or why not: version, exists, missing."""
     refusal = _refusal(proposal, head)
-    kind, subject_id = subject(proposal)
+    common = {"event_id": derived_id("proposal", proposal.event_id), **source_of(record)}
     if refusal:
+        kind, subject_id = subject(proposal)
         refused = ChangeRefused(
-            event_id=derived_id("proposal", proposal.event_id),
-            producer=proposal.producer,
-            occurred_at=proposal.occurred_at,
-            caused_by=(record.cause,),
+            **common,
             kind=kind,
             subject_id=subject_id,
             proposal_id=proposal.event_id,
@@ -59,7 +58,7 @@ def decide(record: Record, proposal: Proposal, head: Head | None) -> tuple[str, 
         )
         return refusal, head, Outgoing(COMMANDS, subject_id, refused)
     version = (head.version if head else 0) + 1
-    return "accepted", Head(version, proposal.op == "delete"), _accepted(record, proposal, version)
+    return "accepted", Head(version, proposal.op == "delete"), _accepted(proposal, common | {"version": version})
 
 
 def _refusal(proposal: Proposal, head: Head | None) -> str:
@@ -73,43 +72,26 @@ def _refusal(proposal: Proposal, head: Head | None) -> str:
     return ""
 
 
-def _accepted(record: Record, p: Proposal, version: int) -> Outgoing:
-    event_id, cause = derived_id("proposal", p.event_id), (record.cause,)
-    if isinstance(p, ConfigProposed):
-        if p.op == "delete":
-            gone = AlertConfigDeleted(
-                event_id=event_id,
-                producer=p.producer,
-                occurred_at=p.occurred_at,
-                caused_by=cause,
+def _accepted(p: Proposal, common: dict[str, Any]) -> Outgoing:
+    """`common`: what all events say of themselves, and the new version."""
+    event: Event
+    match p:
+        case ConfigProposed(op="delete"):
+            event = AlertConfigDeleted(**common, config_id=p.config_id, name=p.name)
+        case ConfigProposed():
+            event = AlertConfigured(
+                **common,
                 config_id=p.config_id,
-                version=version,
                 name=p.name,
+                enabled=p.enabled,
+                lanes=p.lanes,
+                forward=p.forward,
+                body_key=p.body_key,
+                body=p.body,
             )
-            return Outgoing(ALERT_CONFIGS, p.config_id, gone)
-        configured = AlertConfigured(
-            event_id=event_id,
-            producer=p.producer,
-            occurred_at=p.occurred_at,
-            caused_by=cause,
-            config_id=p.config_id,
-            version=version,
-            name=p.name,
-            enabled=p.enabled,
-            lanes=p.lanes,
-            forward=p.forward,
-            body_key=p.body_key,
-            body=p.body,
-        )
-        return Outgoing(ALERT_CONFIGS, p.config_id, configured)
-    common: dict[str, Any] = {
-        "event_id": event_id,
-        "producer": p.producer,
-        "occurred_at": p.occurred_at,
-        "caused_by": cause,
-        "recipient_id": p.recipient_id,
-    }
-    if p.op == "delete":
-        return Outgoing(RECIPIENTS, p.recipient_id, RecipientDeleted(**common, version=version))
-    changed = RecipientChanged(**common, version=version, body_key=p.body_key, body=p.body)
-    return Outgoing(RECIPIENTS, p.recipient_id, changed)
+        case RecipientProposed(op="delete"):
+            event = RecipientDeleted(**common, recipient_id=p.recipient_id)
+        case RecipientProposed():
+            event = RecipientChanged(**common, recipient_id=p.recipient_id, body_key=p.body_key, body=p.body)
+    kind, subject_id = subject(p)
+    return Outgoing(ALERT_CONFIGS if kind == "config" else RECIPIENTS, subject_id, event)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from projections.notice import Notice, Step
-from projections.outgoing import Outgoing, Refused
+from projections.outgoing import Outgoing, Refused, source_of
 from topics.catalogue import DELIVERIES
 from topics.events import Decided, DeliveryCancelled, DeliveryRequested, Record
 from topics.ids import derived_id
@@ -30,11 +30,9 @@ def answer_body(decided: Decided) -> tuple[dict[str, Any], int]:
         said = read(decided.body.decode())
         deadline_at = said["deadline_at"]
     except (ValueError, KeyError, TypeError) as error:
-        msg = "the body is no decision's"
-        raise Refused(msg) from error
+        raise Refused("the body is no decision's") from error
     if not isinstance(deadline_at, int) or not 0 <= deadline_at < LATEST_MS:
-        msg = "the decision names no deadline"
-        raise Refused(msg)
+        raise Refused("the decision names no deadline")
     return said, deadline_at
 
 
@@ -52,9 +50,7 @@ def request(
         content = {member: dumps(value) for member, value in (whom | head).items()}
         return DeliveryRequested(
             event_id=derived_id("requested", identity),
-            producer=decided.producer,
-            occurred_at=decided.occurred_at,
-            caused_by=(record.cause,),
+            **source_of(record),
             delivery_id=identity,
             user=user,
             notice_id=notice_id,
@@ -87,13 +83,10 @@ def texts_of(notice: Notice, step: Step) -> Callable[[], dict[str, str]]:
 
 def recall(notice: Notice, step: Step, number: int, record: Record, reason: str) -> Outgoing:
     """What was asked for under this number is not to be sent any more; if it was sent already, sent wins."""
-    event = record.event
     identity = delivery_id(notice, step, number, "")
     cancelled = DeliveryCancelled(
         event_id=derived_id("cancelled", identity),
-        producer=event.producer if event else "",
-        occurred_at=event.occurred_at if event else 0,
-        caused_by=(record.cause,),
+        **source_of(record),
         delivery_id=identity,
         user=notice.user,
         notice_id=notice.notice_id,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from projections.forwarding import check_lanes
-from projections.outgoing import Later, Outgoing, Refused
+from projections.outgoing import Later, Outgoing, Refused, out_of_place, source_of
 from topics.catalogue import MAX_RECORD_BYTES, NOTICES
 from topics.events import (
     AlertCommitted,
@@ -81,8 +81,7 @@ def apply(desk: Desk, record: Record) -> Sequence[Outgoing]:
         case NoticeResolved() as e:
             return Later([_ended(desk, record, (f"direct:{e.subject}", e.key), b"")])
         case _:
-            msg = f"{type(record.event).__name__} has no place on notice-requests"
-            raise Refused(msg)
+            raise out_of_place(record)
 
 
 def conditions_of(record: Record) -> list[tuple[str, str]]:
@@ -128,7 +127,7 @@ def _effect(desk: Desk, record: Record, alert: str, effect: Effect, index: int) 
     if effect.op == "raise" and not again:
         desk.conditions[at] = tuple((user, effect.notice_id) for user, _, _ in told)
         desk.touched.add(at)
-    source = _source(record)
+    source = source_of(record)
 
     def raised(i: int) -> Outgoing:
         user = told[i][0]
@@ -157,8 +156,7 @@ def said(effect: Effect) -> bytes:
         text = members(effect.body.decode())["notice"]
         members(text)
     except (ValueError, KeyError) as error:
-        msg = f"the body of {effect.op} {effect.key!r} holds no notice"
-        raise Refused(msg) from error
+        raise Refused(f"the body of {effect.op} {effect.key!r} holds no notice") from error
     return text.encode()
 
 
@@ -166,12 +164,10 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
     try:
         checked(e.body, an_object=True)
     except ValueError as error:
-        msg = "the body is no JSON object"
-        raise Refused(msg) from error
+        raise Refused("the body is no JSON object") from error
     check_lanes(e.lanes)
     if len(e.body) > LARGEST_BODY:
-        msg = f"a body of {len(e.body)} bytes leaves no room for a notice"
-        raise Refused(msg)
+        raise Refused(f"a body of {len(e.body)} bytes leaves no room for a notice")
     told = told_of(e.users, e.lanes)
     if e.key is not None:
         at = (f"direct:{e.subject}", e.key)
@@ -179,7 +175,7 @@ def _requested(desk: Desk, record: Record, e: NoticeRequested) -> Sequence[Outgo
             return []
         desk.conditions[at] = Later([(len(told), lambda i: (told[i][0], _direct_id(e, told[i][0])))])
         desk.touched.add(at)
-    return _direct(e, _source(record), told)
+    return _direct(e, source_of(record), told)
 
 
 def direct_notices(e: NoticeRequested, source: dict[str, Any]) -> list[NoticeRaised]:
@@ -280,7 +276,7 @@ def raised_for(
 def _updated(record: Record, user: str, notice_id: str, effect: Effect, index: int, text: bytes) -> Outgoing:
     event = NoticeUpdated(
         event_id=derived_id("updated", notice_id, user, record.partition, record.offset, index),
-        **_source(record),
+        **source_of(record),
         notice_id=notice_id,
         user=user,
         cause_offset=record.offset,
@@ -295,7 +291,7 @@ def _updated(record: Record, user: str, notice_id: str, effect: Effect, index: i
 def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> Part:
     audience = desk.conditions.pop(at, ())
     desk.touched.add(at)
-    source = _source(record)
+    source = source_of(record)
 
     def ended(i: int) -> Outgoing:
         user, notice_id = audience[i]
@@ -304,11 +300,3 @@ def _ended(desk: Desk, record: Record, at: tuple[str, str], body: bytes) -> Part
         return Outgoing(NOTICES, user, event)
 
     return len(audience), ended
-
-
-def _source(record: Record) -> dict[str, Any]:
-    """Derived events say who spoke first and what they come from, so that every rebuild would write the same bytes."""
-    event = record.event
-    if event is None:
-        raise TypeError("a tombstone is the source of nothing")
-    return {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": (record.cause,)}

@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from topics.events import Event
+from topics.events import Event, Record
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -37,6 +37,19 @@ class Refused(ValueError):
 
     Raised before anything was changed.
     """
+
+
+def out_of_place(record: Record) -> Refused:
+    """What refuses an event that its topic is not for."""
+    return Refused(f"{type(record.event).__name__} has no place on {record.topic}")
+
+
+def source_of(record: Record) -> dict[str, Any]:
+    """Derived events say who spoke first and what they come from, so that every rebuild would write the same bytes."""
+    event = record.event
+    if event is None:
+        raise TypeError("a tombstone is the source of nothing")
+    return {"producer": event.producer, "occurred_at": event.occurred_at, "caused_by": (record.cause,)}
 
 
 class Later(Sequence[T_co]):

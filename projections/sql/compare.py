@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, String, case, collate, func, select
 from sqlalchemy.schema import Table
 
 from projections.sql.schema import (
-    alert_configs,
+    THINGS,
     alert_reports,
     crashes,
     entities,
@@ -26,7 +26,6 @@ from projections.sql.schema import (
     positions,
     preferences,
     proposals,
-    recipients,
     tallies,
     trail,
 )
@@ -151,11 +150,12 @@ def _told(table: Table, ours: Mapping[str, Any] | None, theirs: Mapping[str, Any
 def _headed(rows: Connection) -> Iterator[Difference]:
     """A version that was decided and is beyond the truth waits in the outbox, or was never decided."""
     told = {r.key for r in rows.execute(select(outbox.c.key).where(outbox.c.lane_topic == "commands"))}
-    for kind, truth, name in (("config", alert_configs, "config_id"), ("recipient", recipients, "recipient_id")):
+    for kind, subject_id in THINGS.items():
+        truth = subject_id.table.c.version
         query = (
-            select(heads.c.subject_id, heads.c.version, truth.c.version.label("truth"))
-            .outerjoin_from(heads, truth, truth.c[name] == heads.c.subject_id)
-            .where(heads.c.kind == kind, heads.c.version > func.coalesce(truth.c.version, 0))
+            select(heads.c.subject_id, heads.c.version, truth.label("truth"))
+            .outerjoin_from(heads, subject_id.table, subject_id == heads.c.subject_id)
+            .where(heads.c.kind == kind, heads.c.version > func.coalesce(truth, 0))
         )
         for row in rows.execute(query):
             if row.subject_id not in told:

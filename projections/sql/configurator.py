@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select, update
 
 from projections.configurator import Head, Proposal, decide, subject
-from projections.outgoing import Outgoing, Refused
+from projections.outgoing import Outgoing, out_of_place
 from projections.sql.fold import Decider
-from projections.sql.schema import alert_configs, heads, proposals, recipients
+from projections.sql.schema import THINGS, heads, proposals
 from projections.sql.store import insert_new, upsert
 from projections.sql.truths import json_text
 from topics.catalogue import COMMANDS
@@ -48,8 +48,7 @@ class ConfiguratorFold:
             case ChangeRefused() as e:
                 state.refused.append(e)
             case _:
-                msg = f"{type(record.event).__name__} has no place on commands"
-                raise Refused(msg)
+                raise out_of_place(record)
         return []
 
     def save(self, tx: Connection, spot: Spot, state: State) -> None:
@@ -107,11 +106,8 @@ class ConfiguratorFold:
 
     def asked(self, tx: Connection, spot: Spot) -> State | None:
         """Anything asked and unanswered."""
-        return (
-            State()
-            if tx.execute(select(proposals.c.offset).where(proposals.c.outcome == "asked").limit(1)).first()
-            else None
-        )
+        found = tx.execute(select(proposals.c.offset).where(proposals.c.outcome == "asked").limit(1)).first()
+        return State() if found else None
 
 
 def _proposal(value: bytes) -> Proposal:
@@ -129,13 +125,9 @@ def _head(tx: Connection, proposal: Proposal) -> tuple[Head | None, int, int]:
     Where nothing was decided here yet, the version is that of the truth.
     """
     kind, subject_id = subject(proposal)
-    if kind == "config":
-        c = alert_configs.c
-        query = select(c.version, c.deleted, c.proposed_at_offset, c.at).where(c.config_id == subject_id)
-    else:
-        r = recipients.c
-        query = select(r.version, r.deleted, r.proposed_at_offset, r.at).where(r.recipient_id == subject_id)
-    truth = tx.execute(query).first()
+    at = THINGS[kind]
+    t = at.table.c
+    truth = tx.execute(select(t.version, t.deleted, t.proposed_at_offset, t.at).where(at == subject_id)).first()
     row = tx.execute(
         select(heads.c.version, heads.c.deleted).where(heads.c.kind == kind, heads.c.subject_id == subject_id)
     ).first()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select, tuple_
 
 from projections.fan_out import Audience, Desk, Run, apply, conditions_of
 from projections.outgoing import Outgoing
-from projections.sql.fold import Decider
+from projections.sql.fold import TopicFold
 from projections.sql.schema import conditions, runs
 from projections.sql.store import upsert
 from topics.codec import decode, encode
@@ -30,7 +30,7 @@ class State:
     conditions_before: dict[tuple[str, str], Audience] = field(default_factory=dict)
 
 
-class FanOutFold:
+class FanOutFold(TopicFold):
     """TopicFold of `notice-requests`. It asks nothing: what a request means was decided where it was accepted."""
 
     def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> State:
@@ -69,13 +69,6 @@ class FanOutFold:
             tx.execute(delete(conditions).where(tuple_(conditions.c.source, conditions.c.key).in_(gone[i : i + SLICE])))
         new = [(k, v) for k, v in state.desk.conditions.items() if state.conditions_before.get(k) != v]
         upsert(tx, conditions, [{"source": s, "key": k, "audience": dumps(list(v))} for (s, k), v in new])
-
-    def answers(self, tx: Connection, spot: Spot, state: State, decider: Decider) -> list[tuple[int, Outgoing]]:
-        """Nothing is asked here."""
-        return []
-
-    def asked(self, tx: Connection, spot: Spot) -> None:
-        """Nothing is asked here."""
 
 
 def _pack(held: tuple[AlertCommitted, ...]) -> bytes:

@@ -39,8 +39,10 @@ class TopicFold(Protocol):
     def save(self, tx: Connection, spot: Spot, state: Any) -> None:
         """Write back what changed."""
 
-    def answers(self, tx: Connection, spot: Spot, state: Any, decider: Decider) -> list[tuple[int, Outgoing]]:
+    def answers(self, tx: Connection, spot: Spot, state: Any, decider: Decider) -> list[tuple[int, Outgoing]]:  # noqa: ARG002 - of most topics nothing is asked
         """Decisions on what is asked and unanswered: (offset of the question, answer)."""
+        return []
 
-    def asked(self, tx: Connection, spot: Spot) -> Any:
+    def asked(self, tx: Connection, spot: Spot) -> Any:  # noqa: ARG002 - of most topics nothing is asked
         """The state of everything on this partition that is asked and unanswered; null if there is nothing."""
+        return None

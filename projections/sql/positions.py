@@ -87,8 +87,7 @@ def move(tx: Connection, spot: Spot, expected: tuple[int, int], to: tuple[int, i
         "to_half": half_id,
     }
     if tx.execute(_MOVE, here(spot) | values).rowcount != 1:
-        msg = f"{spot.topic}/{spot.partition} moved under this transaction"
-        raise FenceLost(msg)
+        raise FenceLost(f"{spot.topic}/{spot.partition} moved under this transaction")
 
 
 def mark(tx: Connection, spot: Spot, offset: int, event_id: str, at: int) -> None:

@@ -159,6 +159,8 @@ recipients = Table(
     Column("at", BigInteger, nullable=False),
 )
 
+THINGS = {"config": alert_configs.c.config_id, "recipient": recipients.c.recipient_id}  # that proposals want changed
+
 alert_reports = Table(
     "alert_reports",
     metadata,

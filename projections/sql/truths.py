@@ -6,14 +6,15 @@ what the record says; there is nothing to decide.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
 
-from projections.outgoing import Outgoing, Refused
-from projections.sql.fold import Decider
+from projections.outgoing import Outgoing, Refused, out_of_place
+from projections.sql.fold import TopicFold
 from projections.sql.schema import (
     alert_configs,
     alert_reports,
@@ -35,6 +36,7 @@ from topics.events import (
     DeliveryRetried,
     DeliverySent,
     EntityChanged,
+    Event,
     RecipientChanged,
     RecipientDeleted,
     Record,
@@ -50,14 +52,13 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class State:
-    """Rows to write, by primary key; null deletes."""
+    """Rows to write, by table and key; null deletes."""
 
-    rows: dict[Any, Row | None] = field(default_factory=dict)
-    results: dict[str, Row] = field(default_factory=dict)
+    rows: defaultdict[Table, dict[Any, Row | None]] = field(default_factory=lambda: defaultdict(dict))
     now: int = 0  # the log's time (ms), where what is over is forgotten
 
 
-class TruthFold:
+class TruthFold(TopicFold):
     """TopicFold of a topic where the last record of a key counts: `row_of` gives (key, row or null) for a record."""
 
     def __init__(self, table: Table, row_of: Callable[[Record], tuple[Any, Row | None]]) -> None:
@@ -70,59 +71,80 @@ class TruthFold:
     def apply(self, state: State, record: Record) -> list[Outgoing]:
         """Remember the newest of each key."""
         key, row = self._row_of(record)
-        state.rows[key] = row
+        state.rows[self._table][key] = row
         return []
 
     def save(self, tx: Connection, spot: Spot, state: State) -> None:
         """Write the newest of each key."""
-        upsert(tx, self._table, [r for r in state.rows.values() if r is not None])
-        columns = list(self._table.primary_key.columns)
-        for key in (k for k, r in state.rows.items() if r is None):
-            values = key if isinstance(key, tuple) else (key,)
-            tx.execute(delete(self._table).where(*(c == v for c, v in zip(columns, values, strict=True))))
+        for table, rows in state.rows.items():
+            upsert(tx, table, [r for r in rows.values() if r is not None])
+            for key in (k for k, r in rows.items() if r is None):
+                values = key if isinstance(key, tuple) else (key,)
+                tx.execute(delete(table).where(*(c == v for c, v in zip(table.primary_key, values, strict=True))))
 
-    def answers(self, tx: Connection, spot: Spot, state: State, decider: Decider) -> list[tuple[int, Outgoing]]:
-        """Nothing is asked here."""
+
+class ControlsFold(TruthFold):
+    """TopicFold of `controls`: silences and revoked tokens. Tokens that have expired need not be revoked any longer."""
+
+    def __init__(self) -> None:
+        super().__init__(silences, silence_row)
+
+    def apply(self, state: State, record: Record) -> list[Outgoing]:
+        """Remember the newest of each key, and what time it is on the log."""
+        e = record.event
+        if isinstance(e, TokenRevoked):
+            state.rows[revocations][record.key] = _row(revocations, e, revocation=record.key, user_id=e.user)
+            state.now = record.timestamp
+        else:
+            super().apply(state, record)
+            if not isinstance(e, SilenceSet):
+                state.rows[revocations][record.key] = None
         return []
 
-    def asked(self, tx: Connection, spot: Spot) -> None:
-        """Nothing is asked here."""
+    def save(self, tx: Connection, spot: Spot, state: State) -> None:
+        """Write the newest of each key; the topic has one partition, so what has expired is nobody else's."""
+        super().save(tx, spot, state)
+        if state.now:
+            tx.execute(delete(revocations).where(revocations.c.until < state.now))
 
 
-class DeliveriesFold(TruthFold):
+@dataclass(slots=True)
+class Deliveries:
+    """Rows to write, by delivery id."""
+
+    requests: dict[str, Row] = field(default_factory=dict)
+    results: dict[str, Row] = field(default_factory=dict)
+
+
+class DeliveriesFold(TopicFold):
     """TopicFold of `deliveries`: what is asked for and what came of it stand in two tables.
 
     Sent wins, then the first final result.
     """
 
-    def __init__(self) -> None:
-        super().__init__(delivery_requests, lambda record: (record.offset, None))
-
-    def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> State:
+    def load(self, tx: Connection, spot: Spot, records: Sequence[Record]) -> Deliveries:
         """The results that these records add to."""
         ids = sorted({r.event.delivery_id for r in records if isinstance(r.event, RESULTS)})
-        state = State()
+        state = Deliveries()
         for i in range(0, len(ids), 500):
             query = select(delivery_results).where(delivery_results.c.delivery_id.in_(ids[i : i + 500]))
             state.results.update({r.delivery_id: dict(r._mapping) for r in tx.execute(query)})  # noqa: SLF001 - SQLAlchemy's public name
         return state
 
-    def apply(self, state: State, record: Record) -> list[Outgoing]:
+    def apply(self, state: Deliveries, record: Record) -> list[Outgoing]:
         """Note a request, or fold a result."""
         e = record.event
         if isinstance(e, DeliveryRequested):
-            state.rows.setdefault(e.delivery_id, _request_row(record, e))
+            state.requests.setdefault(e.delivery_id, _request_row(record, e))
         elif isinstance(e, RESULTS):
-            before = state.results.get(e.delivery_id)
-            state.results[e.delivery_id] = after_result(before, record)
+            state.results[e.delivery_id] = after_result(state.results.get(e.delivery_id), record)
         else:
-            msg = f"{type(e).__name__} has no place on deliveries"
-            raise Refused(msg)
+            raise out_of_place(record)
         return []
 
-    def save(self, tx: Connection, spot: Spot, state: State) -> None:
+    def save(self, tx: Connection, spot: Spot, state: Deliveries) -> None:
         """The first request of an id counts; results replace their row."""
-        insert_new(tx, delivery_requests, [r for r in state.rows.values() if r])
+        insert_new(tx, delivery_requests, list(state.requests.values()))
         upsert(tx, delivery_results, list(state.results.values()))
 
 
@@ -134,31 +156,21 @@ def after_result(before: Row | None, record: Record) -> Row:
     e = record.event
     if not isinstance(e, RESULTS):
         raise TypeError(f"{type(e).__name__} is no result of a delivery")
-    row: Row = (
-        dict(before)
-        if before
-        else {"attempts": 0, "next_at": 0, "outcome": "waiting", "reason": "", "at": record.timestamp}
-    )
+    new = {"attempts": 0, "next_at": 0, "outcome": "waiting", "reason": "", "at": record.timestamp}
+    row: Row = dict(before or new)
+    waits, attempts = row["outcome"] == "waiting", row["attempts"]
     match e:
         case DeliverySent():
-            row |= {
-                "attempts": max(row["attempts"], e.attempt),
-                "outcome": "sent",
-                "reason": _answer(e.body),
-                "at": record.timestamp,
-            }
-        case DeliveryRetried() if row["outcome"] == "waiting" and e.attempt > row["attempts"]:
-            row |= {"attempts": e.attempt, "next_at": e.next_at, "reason": _answer(e.body), "at": record.timestamp}
-        case DeliveryFailed() if row["outcome"] == "waiting":
-            row |= {
-                "attempts": max(row["attempts"], e.attempt),
-                "outcome": "failed",
-                "reason": e.reason,
-                "at": record.timestamp,
-            }
-        case DeliveryCancelled() if row["outcome"] == "waiting":
-            row |= {"outcome": "cancelled", "reason": e.reason, "at": record.timestamp}
-    return row | {"delivery_id": e.delivery_id}
+            row |= {"attempts": max(attempts, e.attempt), "outcome": "sent", "reason": _answer(e.body)}
+        case DeliveryRetried() if waits and e.attempt > attempts:
+            row |= {"attempts": e.attempt, "next_at": e.next_at, "reason": _answer(e.body)}
+        case DeliveryFailed() if waits:
+            row |= {"attempts": max(attempts, e.attempt), "outcome": "failed", "reason": e.reason}
+        case DeliveryCancelled() if waits:
+            row |= {"outcome": "cancelled", "reason": e.reason}
+        case _:
+            return row | {"delivery_id": e.delivery_id}
+    return row | {"delivery_id": e.delivery_id, "at": record.timestamp}
 
 
 def _answer(body: bytes) -> str:
@@ -174,64 +186,51 @@ def _answer(body: bytes) -> str:
     )
 
 
+def _row(table: Table, event: Event, **own: Any) -> Row:
+    """`own` columns, and for the others what the event says by their names."""
+    return {c.name: own[c.name] if c.name in own else getattr(event, c.name) for c in table.columns}
+
+
 def _request_row(record: Record, e: DeliveryRequested) -> Row:
-    return {
-        "delivery_id": e.delivery_id,
-        "user_id": e.user,
-        "notice_id": e.notice_id,
-        "partition": record.partition,
-        "offset": record.offset,
-        "step": e.step,
-        "channel": e.channel,
-        "message_id": e.message_id,
-        "deadline_at": e.deadline_at,
-        "requested_at": record.timestamp,
-        "body": json_text(e.body),
-    }
+    return _row(
+        delivery_requests,
+        e,
+        user_id=e.user,
+        partition=record.partition,
+        offset=record.offset,
+        requested_at=record.timestamp,
+        body=json_text(e.body),
+    )
 
 
 def config_row(record: Record) -> tuple[str, Row | None]:
     """A config as it stands; a deleted one keeps its version."""
-    e = record.event
-    common = {"proposed_at_offset": e.caused_by[0].offset if e and e.caused_by else -1, "at": record.timestamp}
-    match e:
-        case AlertConfigured():
-            row = {
-                "config_id": e.config_id,
-                "version": e.version,
-                "name": e.name,
-                "enabled": e.enabled,
-                "body": json_text(e.body),
-            }
-            return e.config_id, row | common | {"deleted": False}
-        case AlertConfigDeleted():
-            row = {"config_id": e.config_id, "version": e.version, "name": e.name, "enabled": False, "body": "{}"}
-            return e.config_id, row | common | {"deleted": True}
+    match record.event:
+        case AlertConfigured() as e:
+            return e.config_id, _thing_row(alert_configs, record, e, json_text(e.body), enabled=e.enabled)
+        case AlertConfigDeleted() as e:
+            return e.config_id, _thing_row(alert_configs, record, e, None, enabled=False)
         case None:
             return record.key, None
-    msg = f"{type(e).__name__} has no place on alert-configs"
-    raise Refused(msg)
+    raise out_of_place(record)
 
 
 def recipient_row(record: Record) -> tuple[str, Row | None]:
     """A recipient as it stands; a deleted one keeps its version."""
-    e = record.event
-    common = {"proposed_at_offset": e.caused_by[0].offset if e and e.caused_by else -1, "at": record.timestamp}
-    match e:
-        case RecipientChanged():
-            row = {"recipient_id": e.recipient_id, "version": e.version, "body": json_text(e.body), "deleted": False}
-            return e.recipient_id, row | common
-        case RecipientDeleted():
-            return e.recipient_id, {
-                "recipient_id": e.recipient_id,
-                "version": e.version,
-                "body": "{}",
-                "deleted": True,
-            } | common
+    match record.event:
+        case RecipientChanged() as e:
+            return e.recipient_id, _thing_row(recipients, record, e, json_text(e.body))
+        case RecipientDeleted() as e:
+            return e.recipient_id, _thing_row(recipients, record, e, None)
         case None:
             return record.key, None
-    msg = f"{type(e).__name__} has no place on recipients"
-    raise Refused(msg)
+    raise out_of_place(record)
+
+
+def _thing_row(table: Table, record: Record, e: Event, body: str | None, **own: Any) -> Row:
+    proposed_at = e.caused_by[0].offset if e.caused_by else -1
+    common = {"deleted": body is None, "proposed_at_offset": proposed_at, "at": record.timestamp}
+    return _row(table, e, body=body or "{}", **common, **own)
 
 
 def entity_row(record: Record) -> tuple[tuple[str, str], Row | None]:
@@ -260,51 +259,11 @@ def report_row(record: Record) -> tuple[tuple[str, int, str], Row | None]:
     """The newest word about an alert or one of its configs."""
     e = record.event
     if not isinstance(e, AlertReported):
-        msg = f"{type(e).__name__} has no place on alert-reports"
-        raise Refused(msg)
+        raise out_of_place(record)
     config = e.config_id or ""
     text = e.body.decode(errors="replace").replace("\0", "\ufffd")[:4000]
-    row = {
-        "alert": e.alert,
-        "shard": e.shard,
-        "config_id": config,
-        "kind": e.kind,
-        "text": text,
-        "at": record.timestamp,
-    }
+    row = _row(alert_reports, e, config_id=config, text=text, at=record.timestamp)
     return (e.alert, e.shard, config), row
-
-
-class ControlsFold(TruthFold):
-    """TopicFold of `controls`: silences and revoked tokens. Tokens that have expired need not be revoked any longer."""
-
-    def __init__(self) -> None:
-        super().__init__(silences, silence_row)
-
-    def apply(self, state: State, record: Record) -> list[Outgoing]:
-        """Remember the newest of each key, and what time it is on the log."""
-        e = record.event
-        if not isinstance(e, TokenRevoked):
-            state.results.pop(record.key, None)
-            return super().apply(state, record)
-        state.results[record.key] = {
-            "revocation": record.key,
-            "token_id": e.token_id,
-            "user_id": e.user,
-            "issued_until": e.issued_until,
-            "until": e.until,
-        }
-        state.now = record.timestamp
-        return []
-
-    def save(self, tx: Connection, spot: Spot, state: State) -> None:
-        """Write the newest of each key; the topic has one partition, so what has expired is nobody else's."""
-        super().save(tx, spot, state)
-        gone = [k for k, r in state.rows.items() if r is None and k not in state.results]
-        tx.execute(delete(revocations).where(revocations.c.revocation.in_(gone)))
-        upsert(tx, revocations, list(state.results.values()))
-        if state.now:
-            tx.execute(delete(revocations).where(revocations.c.until < state.now))
 
 
 def silence_row(record: Record) -> tuple[str, Row | None]:
@@ -312,23 +271,13 @@ def silence_row(record: Record) -> tuple[str, Row | None]:
     e = record.event
     match e:
         case SilenceSet() if e.silence_id == record.key:
-            return e.silence_id, {
-                "silence_id": e.silence_id,
-                "by": e.by,
-                "alert": e.alert,
-                "entity_type": e.entity_type,
-                "entity_id": e.entity_id,
-                "user_id": e.user,
-                "until": e.until,
-                "body": json_text(e.body or b"{}"),
-                "at": record.timestamp,
-            }
+            body = json_text(e.body or b"{}")
+            return e.silence_id, _row(silences, e, user_id=e.user, body=body, at=record.timestamp)
         case SilenceEnded() if e.silence_id == record.key:
             return e.silence_id, None
         case None:
             return record.key, None
-    msg = f"{type(e).__name__} has no place on controls under this key"
-    raise Refused(msg)
+    raise Refused(f"{type(e).__name__} has no place on controls under this key")
 
 
 def json_text(body: bytes) -> str:
@@ -336,8 +285,7 @@ def json_text(body: bytes) -> str:
     try:
         return checked(body)
     except ValueError as error:
-        msg = "the body is no JSON text"
-        raise Refused(msg) from error
+        raise Refused("the body is no JSON text") from error
 
 
 def alert_configs_fold() -> TruthFold:

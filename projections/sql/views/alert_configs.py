@@ -49,12 +49,6 @@ def page(tx: Connection, name: str | None, after: str, limit: int) -> list[Thing
     return [Thing(*r) for r in tx.execute(query)]
 
 
-def version(tx: Connection, config_id: str) -> int:
-    """The newest version of which the rows know, deleted or not; 0 for none."""
-    found = tx.execute(select(alert_configs.c.version).where(alert_configs.c.config_id == config_id)).scalar()
-    return int(found or 0)
-
-
 def reports(tx: Connection, config_ids: Iterable[str]) -> dict[str, list[Report]]:
     """Config id to what its alert's shards last said of it since it was changed."""
     c, since = alert_reports.c, alert_configs.c

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from projections.sql.schema import proposals
-from projections.sql.views import alert_configs, recipients
+from projections.sql.schema import THINGS, proposals
 
 
 class Outcome(NamedTuple):
@@ -27,5 +26,6 @@ def outcome(tx: Connection, kind: str, subject_id: str, proposal_id: str) -> Out
     found = Outcome(row.outcome, row.version)
     if found.outcome != "accepted":
         return found
-    rows = alert_configs.version(tx, subject_id) if kind == "config" else recipients.version(tx, subject_id)
-    return found if rows >= (found.version or 0) else None
+    subject = THINGS[kind]
+    newest = tx.execute(select(subject.table.c.version).where(subject == subject_id)).scalar() or 0
+    return found if newest >= (found.version or 0) else None

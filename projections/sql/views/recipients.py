@@ -28,12 +28,6 @@ def page(tx: Connection, after: str, limit: int) -> list[Thing]:
     return [Thing(*r) for r in tx.execute(found.order_by(_c.recipient_id).limit(limit))]
 
 
-def version(tx: Connection, recipient_id: str) -> int:
-    """The newest version of which the rows know, deleted or not; 0 for none."""
-    found = tx.execute(select(_c.version).where(_c.recipient_id == recipient_id)).scalar()
-    return int(found or 0)
-
-
 def bodies(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
     """Of these ids those that are recipients, with their body texts."""
     return {row[0]: row[1] for row in tx.execute(_BODIES, {"keys": ids})}
