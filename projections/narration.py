@@ -7,7 +7,7 @@ What can't be read any more, because its key is gone, is "erased".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from projections.fan_out import receivers
@@ -175,9 +175,7 @@ def _entity(effect: Effect, evidence: Evidence, value: Any) -> dict[str, Any] | 
 
 
 def _place(cause: Cause | None) -> dict[str, Any]:
-    if cause is None:
-        return {}
-    return {"event_id": cause.event_id, "topic": cause.topic, "partition": cause.partition, "offset": cause.offset}
+    return asdict(cause) if cause else {}
 
 
 def _notice(record: Record) -> Words:

@@ -36,22 +36,12 @@ def story_members(story: Story) -> dict[str, Any]:
 
 def moment_members(moment: Moment) -> dict[str, Any]:
     """One moment: when, where it stands on the log, what happened."""
-    return {
-        "at": rfc3339(moment.at),
-        "topic": moment.topic,
-        "partition": moment.partition,
-        "offset": moment.offset,
-        "event": moment.event,
-        "event_id": moment.event_id,
-        "told": moment.told,
-        "details": timed(moment.details),
-    }
+    return _members(moment) | {"at": rfc3339(moment.at), "details": timed(moment.details)}
 
 
 def verdict_members(verdict: Verdict) -> dict[str, Any]:
     """What one request or commit was to a user."""
-    found = {f.name: getattr(verdict, f.name) for f in fields(verdict)}
-    return found | {"at": rfc3339(verdict.at), "topic": NOTICE_REQUESTS, "audience": list(verdict.audience)}
+    return _members(verdict) | {"at": rfc3339(verdict.at), "topic": NOTICE_REQUESTS, "audience": list(verdict.audience)}
 
 
 def timed(values: dict[str, Any], *, every: bool = False) -> dict[str, Any]:
@@ -62,3 +52,7 @@ def timed(values: dict[str, Any], *, every: bool = False) -> dict[str, Any]:
         else value
         for name, value in values.items()
     }  # fmt: skip
+
+
+def _members(told: Moment | Verdict) -> dict[str, Any]:
+    return {f.name: getattr(told, f.name) for f in fields(told)}
