@@ -176,18 +176,15 @@ def due_id(user: str, notice_id: str, step: Step) -> str:
 def check_decided(decided: Decided) -> None:
     """Refused for what is no answer: a delivery that can't be made of it, a postponement to no time."""
     if decided.answer not in ANSWERS:
-        msg = f"an answer is one of {', '.join(ANSWERS)}, not {decided.answer!r}"
-        raise Refused(msg)
+        raise Refused(f"an answer is one of {', '.join(ANSWERS)}, not {decided.answer!r}")
     if decided.answer == "deliver":
         answer_body(decided)
     if decided.answer == "postpone" and not 0 <= (-1 if decided.until is None else decided.until) < LATEST_MS:
-        msg = f"until {decided.until} is no time"
-        raise Refused(msg)
+        raise Refused(f"until {decided.until} is no time")
 
 
 def check_lanes(lanes: tuple[Lane, ...]) -> None:
     """Refused for a delay that nobody means: negative, or beyond ten years."""
     for lane in lanes:
         if not 0 <= lane.after_ms <= LONGEST_DELAY_MS:
-            msg = f"a forward after {lane.after_ms} ms"
-            raise Refused(msg)
+            raise Refused(f"a forward after {lane.after_ms} ms")

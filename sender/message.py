@@ -101,11 +101,9 @@ def message_of(delivery: Delivery) -> Message:
     try:
         body = json.loads(delivery.body)
     except ValueError as error:
-        msg = "the body of the delivery is no JSON: it was erased, or its writer is broken"
-        raise Unreadable(msg) from error
+        raise Unreadable("the body of the delivery is no JSON: it was erased, or its writer is broken") from error
     if not isinstance(body, dict) or not _text(body, "address"):
-        msg = "the delivery names no address"
-        raise Unreadable(msg)
+        raise Unreadable("the delivery names no address")
     return Message(
         delivery_id=delivery.delivery_id,
         message_id=delivery.message_id,

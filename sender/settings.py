@@ -32,5 +32,4 @@ class SenderSettings:
 
     def __post_init__(self) -> None:
         if self.attempt_s + LEASE_MARGIN_S >= self.lease_s:
-            msg = f"an attempt of {self.attempt_s:g} s does not fit into a lease of {self.lease_s:g} s"
-            raise ValueError(msg)
+            raise ValueError(f"an attempt of {self.attempt_s:g} s does not fit into a lease of {self.lease_s:g} s")
