@@ -23,7 +23,7 @@ from api.metrics import Metrics
 from api.tasks import must_not_fail
 
 YIELD_AFTER = 200  # watchers told, or handshakes and pongs starve
-REST = 0.4  # times the processor time of a round
+REST = 0.2  # times the processor time of a round
 LONGEST_REST_S = 0.015
 WORTH_RESTING_S = 0.0005
 MOST_BYTES = 1024 * 1024  # on their way; then the log is not read on

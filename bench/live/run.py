@@ -2,7 +2,7 @@
 nchan, python-socketio, a loop of Starlette's `send_text`, and a loop of send() in C. Parts: fan_out, inboxes, idle,
 filters, reconnect.
 
-The server is pinned to one core; the client, the broker and whoever writes share what is left.
+The server is pinned to one core, the client and whoever writes to another; the broker runs where there is room.
 """
 
 from __future__ import annotations
