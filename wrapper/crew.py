@@ -27,6 +27,7 @@ from topics.cluster import Cluster
 from topics.provision import admin_of
 from wrapper.alert_file import Alert
 from wrapper.notify_watcher import NotifyWatcher
+from wrapper.reader import asking_of
 
 SESSION_MS = 6_000
 HEARTBEAT_MS = 1_000
@@ -119,6 +120,7 @@ class Crew(threading.Thread):
     def _follow(self) -> None:
         consumer = KafkaConsumer(
             **self._cluster.for_kafka_python(),
+            kafka_client=asking_of(self._catalogue.physical(NOTICE_REQUESTS)),
             client_id=f"{_HOST}:{os.getpid()}",
             group_id=self._group,
             enable_auto_commit=False,

@@ -41,6 +41,7 @@ class Outbound:
         self._catalogue = catalogue
         self._kafka = KafkaProducer(
             **cluster.for_kafka_python(),
+            bootstrap_topics_filter={catalogue.physical(NOTICE_REQUESTS)},  # it would ask for all topics there are
             acks="all",
             retries=20,
             max_in_flight_requests_per_connection=1,

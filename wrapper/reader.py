@@ -17,7 +17,7 @@ from threading import Event as Flag
 from typing import Any
 
 from aiokafka.record.memory_records import MemoryRecords
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError, LeaderNotAvailableError
 
 from topics.catalogue import NOTICE_REQUESTS, SCHEMAS, Catalogue
@@ -167,6 +167,7 @@ class Reader:
     def _connect(self, wait_ms: int) -> KafkaConsumer:
         consumer = KafkaConsumer(
             **self._cluster.for_kafka_python(),
+            kafka_client=asking_of(self._chains),
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
@@ -191,6 +192,11 @@ class Reader:
                 raise KafkaTimeoutError
             poll(LOOK_MS)
         return []
+
+
+def asking_of(topic: str) -> Callable[..., KafkaClient]:
+    """A client that, to find out what the broker speaks, asks it of one topic and not of all there are."""
+    return partial(KafkaClient, bootstrap_topics_filter={topic})
 
 
 def _unpack_quickly(consumer: KafkaConsumer) -> None:
