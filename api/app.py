@@ -12,12 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from api.documents.operations import Call
 from api.gateway import Gateway
 from api.http import page
 from api.http.archive import Archive
 from api.http.observed import Observed
-from api.live.sse import routes as event_stream
+from api.live import sse
 from api.problems import Problem
 from api.routes import (
     alert_configs,
@@ -52,27 +51,29 @@ def create_app(settings: GatewaySettings) -> Starlette:
         finally:
             await gateway.stop()
 
-    calls: list[Call] = [
-        *event_stream(),
-        *entities.routes(),
-        *alert_configs.routes(),
-        *recipients.routes(),
-        *notices.routes(),
-        *why.routes(),
-        *history.routes(),
-        *silences.routes(),
-        *me.routes(),
-        *tokens.routes(),
-        *health.routes(),
-        *(demo.routes() if settings.demo else ()),
-    ]
     app = Starlette(
-        routes=[*calls, *documents.routes(calls, settings), *page.routes()],
+        routes=[
+            *sse.CALLS,
+            *entities.CALLS,
+            *alert_configs.CALLS,
+            *recipients.CALLS,
+            *notices.CALLS,
+            *why.CALLS,
+            *history.CALLS,
+            *silences.CALLS,
+            *me.CALLS,
+            *tokens.CALLS,
+            *health.CALLS,
+            *(demo.CALLS if settings.demo else ()),
+            *documents.CALLS,
+            *page.routes(),
+        ],
         middleware=[Middleware(page.SecurityHeaders), Middleware(Observed, metrics=gateway.metrics)],
         exception_handlers={Problem: _refused, HTTPException: _not_served},
         lifespan=lifespan,
     )
     app.state.gateway = gateway
+    app.state.documents = {}
     app.state.archive = Archive(settings.cluster, settings.catalogue)
     return app
 

@@ -34,6 +34,7 @@ def _zone(name: str) -> str:
 
 
 Time = Annotated[str, AfterValidator(_time)]
+TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_zone)]
 
 
 class ChannelPreference(BaseModel):
@@ -61,7 +62,7 @@ class Preferences(BaseModel):
     alerts: dict[str, dict[str, StrictBool | ChannelPreference]] = Field(default_factory=dict, max_length=500)
     channels: dict[str, StrictBool | ChannelPreference] = Field(default_factory=dict, max_length=50)
     quiet: list[Quiet] = Field(default_factory=list, max_length=50)
-    time_zone: Annotated[str, Field(max_length=100), AfterValidator(_zone)] | None = None
+    time_zone: TimeZone | None = None
 
 
 def checked(value: dict[str, Any], channels: Iterable[str]) -> Preferences:

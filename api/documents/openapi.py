@@ -68,14 +68,14 @@ def codes(operation: Operation) -> list[str]:
 
 
 def _types(operation: Operation) -> Iterable[Any]:
-    contents = [*map(_content, operation.answers.values()), operation.takes]
+    contents = map(_content, (*operation.answers.values(), operation.takes))
     yield from (t for content in contents for t in content.values() if t is not None)
     yield from (p.type for p in operation.params)
 
 
-def _content(answer: Any) -> Mapping[str, Any]:
+def _content(said: Any) -> Mapping[str, Any]:
     """Media type → type."""
-    return answer if isinstance(answer, Mapping) else {JSON: answer}
+    return said if isinstance(said, Mapping) else {JSON: said}
 
 
 def _path(call: Call, entity_types: list[str]) -> dict[str, Any]:
@@ -86,20 +86,20 @@ def _path(call: Call, entity_types: list[str]) -> dict[str, Any]:
 
 def _operation(call: Call, shapes: Mapping[Any, Any], limits: Limits) -> dict[str, Any]:
     operation = call.operation
-    room = call.endpoint.__module__.rpartition(".")[2].replace("_", "-")
     found: dict[str, Any] = {
-        "operationId": "-".join(dict.fromkeys((room, call.endpoint.__name__.strip("_").replace("_", "-")))),
-        "tags": [room],
+        "operationId": "-".join(dict.fromkeys((call.room, call.endpoint.__name__.strip("_").replace("_", "-")))),
+        "tags": [call.room],
         "summary": operation.summary,
         "security": [] if operation.scope is None else [{"token": [operation.scope] if operation.scope else []}],
     }
     if operation.params:
         found["parameters"] = [_param(p, shapes, limits) for p in operation.params]
-    if operation.takes:
-        found["requestBody"] = {"required": True, "content": _media(operation.takes, shapes)}
-        if operation.size is not None:
-            most = getattr(limits, operation.size)
-            found["requestBody"]["description"] = f"At most {most} bytes (the limit `{operation.size}`)."
+    if operation.takes is not None:
+        found["requestBody"] = {
+            "required": True,
+            "content": _media(operation.takes, shapes),
+            "description": f"At most {getattr(limits, operation.size)} bytes (the limit `{operation.size}`).",
+        }
     found["responses"] = _responses(operation, shapes)
     return found
 
@@ -116,7 +116,7 @@ def _responses(operation: Operation, shapes: Mapping[Any, Any]) -> dict[str, Any
     for status, answer in operation.answers.items():
         found[str(status)] = {"description": HTTPStatus(status).phrase, "headers": {REQUEST_ID: _HEADER}}
         if answer is not None:
-            found[str(status)]["content"] = _media(_content(answer), shapes)
+            found[str(status)]["content"] = _media(answer, shapes)
         if operation.etag:
             found[str(status)]["headers"]["ETag"] = {"schema": {"type": "string"}}
     refusals: dict[int, list[str]] = {}
@@ -131,8 +131,8 @@ def _responses(operation: Operation, shapes: Mapping[Any, Any]) -> dict[str, Any
     return dict(sorted(found.items()))
 
 
-def _media(content: Mapping[str, Any], shapes: Mapping[Any, Any]) -> dict[str, Any]:
-    return {media: {"schema": {"type": "string"} if t is None else shapes[t]} for media, t in content.items()}
+def _media(said: Any, shapes: Mapping[Any, Any]) -> dict[str, Any]:
+    return {media: {"schema": {"type": "string"} if t is None else shapes[t]} for media, t in _content(said).items()}
 
 
 _HEADER = {"$ref": f"#/components/headers/{REQUEST_ID}"}

@@ -1,4 +1,4 @@
-"""How a route says what it does: a `Call` is a route with its operation beside it, from which /openapi.json is made.
+"""How a route says what it does: its `Operation` stands above its handler, and /openapi.json is made from it.
 
 What an operation does not name (a status, a refusal, a member of an answer) does not leave the gateway: tests hold
 every answer against it.
@@ -7,14 +7,14 @@ every answer against it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.http.requests import JSON, NDJSON
+from api.http.requests import NDJSON
 
 LINES = NDJSON[0]
 MERGE_PATCH = "application/merge-patch+json"
@@ -34,28 +34,37 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`answers`: status → type of the JSON body, or media type → type; a type of null is text. `scope`: what a token
-    needs, "" for any token, null without one. `takes`: media type → type. `size`: the limit of the body.
+    """One method of one path; put above its handler it makes the `Call`.
+
+    `answers`: status → type of the JSON body, or media type → type; a type of null is text. `scope`: what a token
+    needs, "" for any token, null without one. `takes`: type of the JSON body, or media type → type; `size`: its limit.
+    `room`: what it belongs to, unless that is the module of its handler.
     """
 
+    method: str
+    path: str
     summary: str
     answers: Mapping[int, Any]
     scope: str | None = ""
-    takes: Mapping[str, Any] = field(default_factory=dict)
-    size: str | None = None
+    takes: Any = None
+    size: str = "http_body"
     params: tuple[Param, ...] = ()
     problems: tuple[str, ...] = ()
     etag: bool = False
+    room: str | None = None
+
+    def __call__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Call:
+        """The route that does it."""
+        return Call(self, endpoint)
 
 
 class Call(Route):
-    """One method of one path, and what it does."""
+    """A route, and what it does."""
 
-    def __init__(
-        self, method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]], operation: Operation
-    ) -> None:
-        super().__init__(path, endpoint, methods=[method])
-        self.method, self.operation = method, operation
+    def __init__(self, operation: Operation, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        super().__init__(operation.path, endpoint, methods=[operation.method])
+        self.method, self.operation = operation.method, operation
+        self.room = operation.room or endpoint.__module__.rpartition(".")[2].replace("_", "-")
 
 
 AT_LEAST = Param("at_least", "A `position` that an answer gave: wait until this one holds what is before it.")
@@ -69,8 +78,3 @@ IF_NONE_MATCH = Param("If-None-Match", "`*`: make it, unless it is there.", wher
 READS = ("bad_position", "position_lost", "behind", "not_ready", "store_away")
 PAGES = (*READS, "bad_cursor", "bad_request")
 SENDS = ("bad_json", "bad_field", "too_large", "log_away", "not_ready")
-
-
-def json_of(type: Any) -> dict[str, Any]:
-    """What is taken: JSON of one type."""
-    return {JSON: type}

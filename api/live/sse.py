@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.access.tokens import Identity
-from api.documents.operations import EVENT_STREAM, Call, Operation, Param
+from api.documents.operations import EVENT_STREAM, Operation, Param
 from api.http.protocol import BoundedHttpProtocol
 from api.http.requests import gateway_of
 from api.live.channels import subscribe
@@ -41,28 +41,25 @@ LAST = b"0\r\n\r\n"
 _CODES = {4401: "unauthorized", 4501: "not_ready", 4502: "not_ready", 4503: "behind", 4504: "too_slow"}
 
 
-def routes() -> list[Call]:
-    """The route."""
-    operation = Operation(
-        "A live channel as an event stream. The data of each event is a frame of `/v1/ws`, its id the position",
-        {200: {EVENT_STREAM: None}},
-        params=(
-            Param("channel", "`inbox`, or `entities/<type>`."),
-            Param("filter", "Only entities that match, as JSON."),
-            Param("expand", "What a backend answers in place of what the log has, as JSON: `backend` and `path`."),
-            Param("snapshot", "`false`: only what comes from now on.", bool),
-            Param("since", "A `position` of this channel: go on after it."),
-            Param("Last-Event-ID", "As `since`, and before it: browsers send it when they come back.", where="header"),
-            Param("access_token", "The token, for clients that can't send headers."),
-        ),
-        problems=(
-            *("bad_request", "bad_filter", "bad_expand", "bad_position", "position_lost", "not_found", "limit"),
-            *("forbidden", "behind", "not_ready", "store_away", "log_away", "too_many_connections"),
-        ),
-    )
-    return [Call("GET", "/v1/sse", _stream, operation)]
-
-
+@Operation(
+    "GET",
+    "/v1/sse",
+    "A live channel as an event stream. The data of each event is a frame of `/v1/ws`, its id the position",
+    {200: {EVENT_STREAM: None}},
+    params=(
+        Param("channel", "`inbox`, or `entities/<type>`."),
+        Param("filter", "Only entities that match, as JSON."),
+        Param("expand", "What a backend answers in place of what the log has, as JSON: `backend` and `path`."),
+        Param("snapshot", "`false`: only what comes from now on.", bool),
+        Param("since", "A `position` of this channel: go on after it."),
+        Param("Last-Event-ID", "As `since`, and before it: browsers send it when they come back.", where="header"),
+        Param("access_token", "The token, for clients that can't send headers."),
+    ),
+    problems=(
+        *("bad_request", "bad_filter", "bad_expand", "bad_position", "position_lost", "not_found", "limit"),
+        *("forbidden", "behind", "not_ready", "store_away", "log_away", "too_many_connections"),
+    ),
+)
 async def _stream(request: Request) -> Response:
     gateway = gateway_of(request)
     if gateway.draining:
@@ -242,3 +239,6 @@ def _subscribed(connection: StreamConnection, task: asyncio.Task[None]) -> None:
         log.warning("event stream broken off error=%s", type(error).__name__, extra={"request": connection.id})
         connection.problem = error if isinstance(error, Problem) else None
         connection.close(4503, "broken off; come back")
+
+
+CALLS = (_stream,)

@@ -4,19 +4,16 @@ byte.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
-from starlette.responses import Response
 
-from api import things
 from api.access.tokens import is_id
 from api.documents.answers import ConfigPage, OneConfig
-from api.documents.operations import Call, Param
+from api.documents.operations import Param
 from api.gateway import Gateway
-from api.http.requests import caller, gateway_of, json_object, listed
+from api.http.requests import gateway_of, json_object, listed
 from api.live.frames import quoted, when
 from api.live.protocol import first_fault
 from api.notices.lanes import Forward, resolve
@@ -27,13 +24,11 @@ from projections.sql.views import alert_configs
 from projections.sql.views.alert_configs import Thing
 from topics.catalogue import ALERT_CONFIGS
 from topics.events import ConfigProposed
-from topics.ids import new_id
 from topics.json_text import depth, joined
 
 Entry = Annotated[str, Field(min_length=1, max_length=500)]
 ENTRIES = 1_000
 DEEPEST = 100
-NAME = Param("name", "Only those of this alert.")
 
 
 class AlertConfig(BaseModel):
@@ -61,48 +56,9 @@ class AlertConfig(BaseModel):
         return given
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    does, many, one = things.operations("an alert config", KIND), "/v1/alert-configs", "/v1/alert-configs/{id:path}"
-    return [
-        Call("GET", many, _list, replace(does["lists"], params=(NAME, *does["lists"].params))),
-        Call("POST", many, _create, does["create"]),
-        Call("GET", one, _get, does["get"]),
-        Call("PUT", one, _put, does["put"]),
-        Call("PATCH", one, _patch, does["patch"]),
-        Call("DELETE", one, _delete, does["delete"]),
-    ]
-
-
-async def _list(request: Request) -> Response:
+async def _page(request: Request, after: str, limit: int) -> list[Thing]:
     name = request.query_params.get("name")
-    database = gateway_of(request).database
-    return await things.lists(request, KIND, lambda after, limit: database.read(alert_configs.page, name, after, limit))
-
-
-async def _create(request: Request) -> Response:
-    caller(request, KIND.scope)
-    text = await things.text_of(request)
-    wanted = json_object(text).get("id") or new_id()
-    if not isinstance(wanted, str) or not is_id(wanted):
-        raise Problem("bad_field", "id: 1 to 200 characters, no control characters")
-    return await things.create(request, KIND, wanted, text)
-
-
-async def _get(request: Request) -> Response:
-    return await things.get(request, KIND)
-
-
-async def _put(request: Request) -> Response:
-    return await things.put(request, KIND)
-
-
-async def _patch(request: Request) -> Response:
-    return await things.patch(request, KIND)
-
-
-async def _delete(request: Request) -> Response:
-    return await things.delete(request, KIND)
+    return await gateway_of(request).database.read(alert_configs.page, name, after, limit)
 
 
 async def _one(gateway: Gateway, config_id: str) -> Thing | None:
@@ -163,4 +119,18 @@ def _said(body: str) -> str:
         return body
 
 
-KIND = Kind(ALERT_CONFIGS, "configs", _one, _proposal, _reports, AlertConfig, OneConfig, ConfigPage)
+CALLS = Kind(
+    room="alert-configs",
+    what="an alert config",
+    topic=ALERT_CONFIGS,
+    scope="configs",
+    takes=AlertConfig,
+    shown=OneConfig,
+    listed=ConfigPage,
+    posted=True,
+    one=_one,
+    page=_page,
+    proposal=_proposal,
+    added=_reports,
+    filters=(Param("name", "Only those of this alert."),),
+).calls()

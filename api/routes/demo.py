@@ -8,23 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.documents.answers import Demo
-from api.documents.operations import Call, Operation
+from api.documents.operations import Operation
 from api.http.requests import caller, gateway_of
 from api.problems import Problem
 from api.settings import DemoHooks
-
-ABSENT = ("not_found",)
-
-
-def routes() -> list[Call]:
-    """The routes."""
-    mails = Operation("The mail that the demo's server took", {200: list[dict[str, Any]]}, "audit", problems=ABSENT)
-    stress = Operation("Provoke an alert", {202: dict[str, Any]}, "notices:write", problems=ABSENT)
-    return [
-        Call("GET", "/demo", _demo, Operation("What this demo has", {200: Demo}, problems=ABSENT)),
-        Call("GET", "/demo/mail", _mail, mails),
-        Call("POST", "/demo/stress", _stress, stress),
-    ]
 
 
 def _hooks(request: Request, scope: str | None = None) -> DemoHooks:
@@ -35,11 +22,20 @@ def _hooks(request: Request, scope: str | None = None) -> DemoHooks:
     return hooks
 
 
+@Operation("GET", "/demo", "What this demo has", {200: Demo}, problems=("not_found",))
 async def _demo(request: Request) -> Response:
     hooks = _hooks(request)
     return JSONResponse({"mail": hooks.mail is not None, "stress": hooks.stress is not None})
 
 
+@Operation(
+    "GET",
+    "/demo/mail",
+    "The mail that the demo's server took",
+    {200: list[dict[str, Any]]},
+    "audit",
+    problems=("not_found",),
+)
 async def _mail(request: Request) -> Response:
     hooks = _hooks(request, "audit")
     if hooks.mail is None:
@@ -47,9 +43,13 @@ async def _mail(request: Request) -> Response:
     return JSONResponse(await hooks.mail(), headers={"cache-control": "no-store"})
 
 
+@Operation("POST", "/demo/stress", "Provoke an alert", {202: dict[str, Any]}, "notices:write", problems=("not_found",))
 async def _stress(request: Request) -> Response:
     hooks = _hooks(request, "notices:write")
     if hooks.stress is None:
         raise Problem("not_found", "Nothing can be provoked here.")
     await hooks.stress()
     return JSONResponse({}, 202)
+
+
+CALLS = (_demo, _mail, _stress)

@@ -23,10 +23,8 @@ from api.documents.operations import (
     PAGES,
     READS,
     SENDS,
-    Call,
     Operation,
     Param,
-    json_of,
 )
 from api.http.cursors import decode_id, encode_id
 from api.http.ndjson import lines, refused
@@ -56,6 +54,7 @@ from topics.produce import Placed, now_us
 
 OPS = ("created", "updated", "deleted")
 AT_ONCE = 500
+MANY, ONE = "/v1/entities/{type}", "/v1/entities/{type}/{id:path}"
 READ, WRITE = "entities:read:{type}", "entities:write:{type}"
 FILTER = Param("filter", "A filter as JSON, as live subscriptions take it.")
 LARGEST_VERSION = 2**63 - 1
@@ -72,67 +71,16 @@ class Change:
     at: int | None = None
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    reads = (*READS, "unknown_entity_type")
-    sends = (*SENDS, "unknown_entity_type")
-    many, one = "/v1/entities/{type}", "/v1/entities/{type}/{id:path}"
-    return [
-        Call(
-            "GET",
-            many,
-            _list,
-            Operation(
-                "Entities of a type, filtered and paged",
-                {200: EntityPage},
-                scope=READ,
-                params=(FILTER, LIMIT, CURSOR, AT_LEAST),
-                problems=(*reads, *PAGES, "bad_filter", "bad_json"),
-            ),
-        ),
-        Call(
-            "POST",
-            many,
-            _batch,
-            Operation(
-                "Many changes, one a line",
-                {202: Batch, 422: Batch},
-                scope=WRITE,
-                takes={LINES: None},
-                size="ndjson_body",
-                problems=(*sends, "bad_request", "limit"),
-            ),
-        ),
-        Call(
-            "GET",
-            one,
-            _one,
-            Operation(
-                "An entity as it stands",
-                {200: OneEntity},
-                scope=READ,
-                params=(AT_LEAST,),
-                problems=(*reads, "not_found", "bad_field"),
-            ),
-        ),
-        Call(
-            "PUT",
-            one,
-            _put,
-            Operation(
-                "An entity was created or changed",
-                {202: Written},
-                scope=WRITE,
-                takes=json_of(dict[str, Any]),
-                size="entity_body",
-                problems=sends,
-            ),
-        ),
-        Call("DELETE", one, _delete, Operation("An entity is gone", {202: Written}, scope=WRITE, problems=sends)),
-    ]
-
-
 # ---- reading
+@Operation(
+    "GET",
+    MANY,
+    "Entities of a type, filtered and paged",
+    {200: EntityPage},
+    scope=READ,
+    params=(FILTER, LIMIT, CURSOR, AT_LEAST),
+    problems=(*PAGES, "unknown_entity_type", "bad_filter", "bad_json"),
+)
 async def _list(request: Request) -> Response:
     live, enforced = _reading(request)
     await _begun(request)
@@ -150,6 +98,15 @@ async def _list(request: Request) -> Response:
     return object_response(parts)
 
 
+@Operation(
+    "GET",
+    ONE,
+    "An entity as it stands",
+    {200: OneEntity},
+    scope=READ,
+    params=(AT_LEAST,),
+    problems=(*READS, "unknown_entity_type", "not_found", "bad_field"),
+)
 async def _one(request: Request) -> Response:
     live, enforced = _reading(request)
     await _begun(request)
@@ -175,6 +132,16 @@ async def _begun(request: Request) -> None:
 
 
 # ---- writing
+@Operation(
+    "PUT",
+    ONE,
+    "An entity was created or changed",
+    {202: Written},
+    scope=WRITE,
+    takes=dict[str, Any],
+    size="entity_body",
+    problems=(*SENDS, "unknown_entity_type"),
+)
 async def _put(request: Request) -> Response:
     live = _served(request, caller(request), "write")
     limit = gateway_of(request).settings.limits.entity_body
@@ -183,6 +150,7 @@ async def _put(request: Request) -> Response:
     return await _accepted(request, live.entity_type, Change(path_id(request), "updated", compact(text)))
 
 
+@Operation("DELETE", ONE, "An entity is gone", {202: Written}, scope=WRITE, problems=(*SENDS, "unknown_entity_type"))
 async def _delete(request: Request) -> Response:
     live = _served(request, caller(request), "write")
     return await _accepted(request, live.entity_type, Change(path_id(request), "deleted", None))
@@ -196,6 +164,16 @@ async def _accepted(request: Request, entity_type: str, change: Change) -> Respo
     return JSONResponse({"event_id": event.event_id, "position": position}, 202)
 
 
+@Operation(
+    "POST",
+    MANY,
+    "Many changes, one a line",
+    {202: Batch, 422: Batch},
+    scope=WRITE,
+    takes={LINES: None},
+    size="ndjson_body",
+    problems=(*SENDS, "unknown_entity_type", "bad_request", "limit"),
+)
 async def _batch(request: Request) -> Response:
     live = _served(request, caller(request), "write")
     if not is_ndjson(request):
@@ -296,3 +274,6 @@ def _served(request: Request, identity: Identity, right: str) -> LiveEntities:
             "unknown_entity_type", f"{entity_type[:100]!r} is not served here.", known=list(gateway_of(request).types)
         )
     return live
+
+
+CALLS = (_list, _batch, _one, _put, _delete)

@@ -6,28 +6,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.documents.answers import Health, Readiness
-from api.documents.operations import Call, Operation
+from api.documents.operations import Operation
 from api.http.requests import gateway_of
 from api.problems import Problem
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    return [
-        Call("GET", "/healthz", _healthz, Operation("Whether this process lives", {200: Health}, scope=None)),
-        Call(
-            "GET",
-            "/readyz",
-            _readyz,
-            Operation("Whether it has caught up", {200: Readiness, 503: Readiness}, scope=None),
-        ),
-    ]
-
-
+@Operation("GET", "/healthz", "Whether this process lives", {200: Health}, scope=None)
 async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+@Operation("GET", "/readyz", "Whether it has caught up", {200: Readiness, 503: Readiness}, scope=None)
 async def _readyz(request: Request) -> Response:
     """What is waited for is told, so that nobody has to guess."""
     gateway = gateway_of(request)
@@ -39,3 +28,6 @@ async def _readyz(request: Request) -> Response:
             waiting = [problem.title]
     status = {"ready": not waiting, "waiting_for": waiting}
     return JSONResponse(status, 503 if waiting else 200)
+
+
+CALLS = (_healthz, _readyz)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from api.access.tokens import is_id
 from api.documents.answers import HistoryPage, PastInbox, State
-from api.documents.operations import CURSOR, LINES, Call, Operation, Param
+from api.documents.operations import CURSOR, LINES, Operation, Param
 from api.http.archive import archive_of
 from api.http.cursors import decode_cursor, decode_place, encode_cursor, encode_place
 from api.http.requests import JSON, NDJSON, caller, gateway_of, listed, object_response, page_limit
@@ -37,31 +37,25 @@ PAGE_S = 5.0
 SO_MANY_LINES, MOST_LINES = 1_000, 10_000
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    texts = (
-        ("user", "Only what is about this user; with `as_of`, whose inbox."),
-        ("since", "From this time on."),
-        ("until", "Up to this time."),
-        ("entity", "Only what is about this entity: `vm/17`."),
-        ("as_of", "The inbox of `user` as it was then; with `state`, `cursor` and `limit` alone."),
-    )
-    operation = Operation(
-        "What happened, or an inbox as it was",
-        {200: {JSON: HistoryPage | PastInbox, LINES: None}},
-        scope=AUDIT,
-        params=(
-            *(Param(name, means) for name, means in texts),
-            Param("topic", "Only these topics; may be given several times.", list[str]),
-            Param("state", "Which notices of the inbox.", State),
-            Param("limit", "How many at most; as lines up to 10,000.", int, most="page"),
-            CURSOR,
-        ),
-        problems=("bad_request", "bad_cursor", "log_away", "busy", "takes_too_long", "not_ready"),
-    )
-    return [Call("GET", "/v1/history", _history, operation)]
-
-
+@Operation(
+    "GET",
+    "/v1/history",
+    "What happened, or an inbox as it was",
+    {200: {JSON: HistoryPage | PastInbox, LINES: None}},
+    scope=AUDIT,
+    params=(
+        Param("user", "Only what is about this user; with `as_of`, whose inbox."),
+        Param("since", "From this time on."),
+        Param("until", "Up to this time."),
+        Param("entity", "Only what is about this entity: `vm/17`."),
+        Param("as_of", "The inbox of `user` as it was then; with `state`, `cursor` and `limit` alone."),
+        Param("topic", "Only these topics; may be given several times.", list[str]),
+        Param("state", "Which notices of the inbox.", State),
+        Param("limit", "How many at most; as lines up to 10,000.", int, most="page"),
+        CURSOR,
+    ),
+    problems=("bad_request", "bad_cursor", "log_away", "busy", "takes_too_long", "not_ready"),
+)
 async def _history(request: Request) -> Response:
     caller(request, AUDIT)
     query = request.query_params
@@ -160,3 +154,6 @@ def _after(seconds: float) -> Callable[[], bool]:
     """Whether these seconds from now are over."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
+
+
+CALLS = (_history,)

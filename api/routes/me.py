@@ -6,15 +6,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.documents.answers import Me
-from api.documents.operations import Call, Operation
+from api.documents.operations import Operation
 from api.http.requests import caller, gateway_of
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    return [Call("GET", "/v1/me", _me, Operation("Whoever the token is of", {200: Me}))]
-
-
+@Operation("GET", "/v1/me", "Whoever the token is of", {200: Me})
 async def _me(request: Request) -> Response:
     identity, gateway = caller(request), gateway_of(request)
     readable = [t for t in gateway.types if identity.may(f"entities:read:{t}")]
@@ -25,3 +21,6 @@ async def _me(request: Request) -> Response:
         "demo": gateway.settings.demo is not None,
     }
     return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+
+CALLS = (_me,)

@@ -20,10 +20,8 @@ from api.documents.operations import (
     READS,
     REPEAT,
     SENDS,
-    Call,
     Operation,
     Param,
-    json_of,
 )
 from api.gateway import Gateway
 from api.http.cursors import decode_cursor, encode_cursor
@@ -60,6 +58,7 @@ from topics.json_text import compact, members
 from topics.partition import partition_of
 
 LONGEST_SEARCH = 200
+WRITE = "notices:write"
 
 
 class NewMark(MarkRequest):
@@ -68,100 +67,19 @@ class NewMark(MarkRequest):
     cmd: Id = Field(default_factory=new_id)
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    many, one, sends = "/v1/notices", "/v1/notices/{id}", (*SENDS, "store_away")
-    state = Param("state", "Which notices; `open` unless said.", State)
-    words = Param("q", "Words that stand in the notice.", Annotated[str, Field(max_length=LONGEST_SEARCH)])
-    write = "notices:write"
-    return [
-        Call(
-            "GET",
-            many,
-            _list,
-            Operation(
-                "The caller's inbox, newest first",
-                {200: NoticePage},
-                params=(state, words, LIMIT, CURSOR, AT_LEAST),
-                problems=PAGES,
-            ),
-        ),
-        Call(
-            "POST",
-            many,
-            _send,
-            Operation(
-                "Send a direct notice, or a batch",
-                {202: Sent | Batch, 422: Batch},
-                scope=write,
-                takes={JSON: DirectNotice | list[DirectNotice], LINES: None},
-                size="http_body",
-                params=(REPEAT,),
-                problems=(*sends, "bad_request", "limit", "unknown_channel", "unknown_recipient"),
-            ),
-        ),
-        Call(
-            "POST",
-            "/v1/notices/resolve",
-            _resolve,
-            Operation(
-                "A direct condition is over",
-                {202: Position},
-                scope=write,
-                takes=json_of(ConditionOver),
-                size="http_body",
-                problems=SENDS,
-            ),
-        ),
-        Call(
-            "POST",
-            "/v1/notices/mark",
-            _mark,
-            Operation(
-                "Mark notices of the caller",
-                {200: Marked, 202: Marked},
-                takes=json_of(NewMark),
-                size="http_body",
-                problems=(*sends, "bad_position", "position_lost", "limit"),
-            ),
-        ),
-        Call(
-            "GET",
-            "/v1/notices/counts",
-            _counts,
-            Operation("How many are unread and unseen", {200: CountsAt}, params=(AT_LEAST,), problems=READS),
-        ),
-        Call(
-            "GET",
-            one,
-            _one,
-            Operation("A notice", {200: OneNotice}, params=(AT_LEAST,), problems=(*READS, "bad_field", "not_found")),
-        ),
-        Call(
-            "GET",
-            "/v1/preferences",
-            _preferences,
-            Operation("What the caller says about forwards", {200: PreferencesAt}, params=(AT_LEAST,), problems=READS),
-        ),
-        Call(
-            "PUT",
-            "/v1/preferences",
-            _put_preferences,
-            Operation(
-                "Say how to forward to the caller",
-                {200: Position, 202: Position},
-                takes=json_of(Preferences),
-                size="data",
-                params=(REPEAT,),
-                problems=(*sends, "bad_request", "unknown_channel"),
-            ),
-        ),
-    ]
-
-
 # ---- sending
+@Operation(
+    "POST",
+    "/v1/notices",
+    "Send a direct notice, or a batch",
+    {202: Sent | Batch, 422: Batch},
+    WRITE,
+    takes={JSON: DirectNotice | list[DirectNotice], LINES: None},
+    params=(REPEAT,),
+    problems=(*SENDS, "store_away", "bad_request", "limit", "unknown_channel", "unknown_recipient"),
+)
 async def _send(request: Request) -> Response:
-    identity, gateway = caller(request, "notices:write"), gateway_of(request)
+    identity, gateway = caller(request, WRITE), gateway_of(request)
     request_key = request.headers.get("idempotency-key") or new_id()
     if not is_id(request_key):
         raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
@@ -191,8 +109,17 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
     return Response(answer, 422 if results and wrong == len(results) else 202, media_type=JSON)
 
 
+@Operation(
+    "POST",
+    "/v1/notices/resolve",
+    "A direct condition is over",
+    {202: Position},
+    WRITE,
+    takes=ConditionOver,
+    problems=SENDS,
+)
 async def _resolve(request: Request) -> Response:
-    identity, gateway = caller(request, "notices:write"), gateway_of(request)
+    identity, gateway = caller(request, WRITE), gateway_of(request)
     text = await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body")
     placed = await direct.resolve_condition(gateway, identity.user, text)
     position = gateway.live.token(NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
@@ -200,6 +127,20 @@ async def _resolve(request: Request) -> Response:
 
 
 # ---- the caller's inbox
+@Operation(
+    "GET",
+    "/v1/notices",
+    "The caller's inbox, newest first",
+    {200: NoticePage},
+    params=(
+        Param("state", "Which notices; `open` unless said.", State),
+        Param("q", "Words that stand in the notice.", Annotated[str, Field(max_length=LONGEST_SEARCH)]),
+        LIMIT,
+        CURSOR,
+        AT_LEAST,
+    ),
+    problems=PAGES,
+)
 async def _list(request: Request) -> Response:
     user, gateway, query = caller(request).user, gateway_of(request), request.query_params
     state, words = query.get("state", "open"), query.get("q")
@@ -228,6 +169,9 @@ async def _list(request: Request) -> Response:
     return object_response(parts | {"position": _position(gateway, user, following)})
 
 
+@Operation(
+    "GET", "/v1/notices/counts", "How many are unread and unseen", {200: CountsAt}, params=(AT_LEAST,), problems=READS
+)
 async def _counts(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     await at_least(request)
@@ -240,6 +184,14 @@ async def _counts(request: Request) -> Response:
     return object_response(parts | {"position": _position(gateway, user, following)})
 
 
+@Operation(
+    "GET",
+    "/v1/notices/{id}",
+    "A notice",
+    {200: OneNotice},
+    params=(AT_LEAST,),
+    problems=(*READS, "bad_field", "not_found"),
+)
 async def _one(request: Request) -> Response:
     user, gateway, notice_id = caller(request).user, gateway_of(request), path_id(request)
     await at_least(request)
@@ -255,6 +207,14 @@ async def _one(request: Request) -> Response:
     return object_response(members(text) | {"position": _position(gateway, user, following)})
 
 
+@Operation(
+    "POST",
+    "/v1/notices/mark",
+    "Mark notices of the caller",
+    {200: Marked, 202: Marked},
+    takes=NewMark,
+    problems=(*SENDS, "store_away", "bad_position", "position_lost", "limit"),
+)
 async def _mark(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     value = json_object(await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body"))
@@ -272,6 +232,14 @@ async def _mark(request: Request) -> Response:
 
 
 # ---- preferences
+@Operation(
+    "GET",
+    "/v1/preferences",
+    "What the caller says about forwards",
+    {200: PreferencesAt},
+    params=(AT_LEAST,),
+    problems=READS,
+)
 async def _preferences(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     await at_least(request)
@@ -283,6 +251,16 @@ async def _preferences(request: Request) -> Response:
     return object_response(members(text or "{}") | {"position": _position(gateway, user, following)})
 
 
+@Operation(
+    "PUT",
+    "/v1/preferences",
+    "Say how to forward to the caller",
+    {200: Position, 202: Position},
+    takes=Preferences,
+    size="data",
+    params=(REPEAT,),
+    problems=(*SENDS, "store_away", "bad_request", "unknown_channel"),
+)
 async def _put_preferences(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     text = await body_text(request, "data", gateway.settings.limits.data, "The preferences")
@@ -308,3 +286,6 @@ def _next(tx: Any, gateway: Gateway, user: str) -> int:
 
 def _position(gateway: Gateway, user: str, following: int) -> str:
     return quoted(gateway.live.token(NOTICES, {partition_of(user, gateway.live.partitions(NOTICES)): following}))
+
+
+CALLS = (_list, _send, _resolve, _mark, _counts, _one, _preferences, _put_preferences)

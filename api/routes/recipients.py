@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
-from starlette.responses import Response
 
-from api import things
 from api.documents.answers import OneRecipient, RecipientPage
-from api.documents.operations import Call
 from api.gateway import Gateway
 from api.http.requests import gateway_of, json_object
 from api.live.frames import quoted
 from api.live.protocol import first_fault
 from api.notices.addresses import is_address
-from api.preferences import Preferences, checked
+from api.preferences import Preferences, TimeZone, checked
 from api.problems import Problem
 from api.proposals import stamp
 from api.things import Change, Kind, with_id
@@ -37,7 +33,7 @@ class Recipient(BaseModel):
         default_factory=dict, max_length=50
     )
     locale: str | None = Field(default=None, max_length=50)
-    time_zone: str | None = Field(default=None, max_length=100)
+    time_zone: TimeZone | None = None
     preferences: Preferences | None = None
 
     @field_validator("addresses")
@@ -48,48 +44,9 @@ class Recipient(BaseModel):
                 raise ValueError(f"{address[:100]!r} is no address of {channel}")
         return given
 
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone(cls, given: str | None) -> str | None:
-        if given is not None:
-            try:
-                ZoneInfo(given)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-                raise ValueError("no such time zone; use a name like Europe/Berlin") from error
-        return given
 
-
-def routes() -> list[Call]:
-    """The routes."""
-    does, one = things.operations("a recipient", KIND), "/v1/recipients/{id:path}"
-    return [
-        Call("GET", "/v1/recipients", _list, does["lists"]),
-        Call("GET", one, _get, does["get"]),
-        Call("PUT", one, _put, does["put"]),
-        Call("PATCH", one, _patch, does["patch"]),
-        Call("DELETE", one, _delete, does["delete"]),
-    ]
-
-
-async def _list(request: Request) -> Response:
-    database = gateway_of(request).database
-    return await things.lists(request, KIND, lambda after, limit: database.read(recipients.page, after, limit))
-
-
-async def _get(request: Request) -> Response:
-    return await things.get(request, KIND)
-
-
-async def _put(request: Request) -> Response:
-    return await things.put(request, KIND)
-
-
-async def _patch(request: Request) -> Response:
-    return await things.patch(request, KIND)
-
-
-async def _delete(request: Request) -> Response:
-    return await things.delete(request, KIND)
+async def _page(request: Request, after: str, limit: int) -> list[Thing]:
+    return await gateway_of(request).database.read(recipients.page, after, limit)
 
 
 async def _one(gateway: Gateway, recipient_id: str) -> Thing | None:
@@ -111,8 +68,16 @@ async def _proposal(gateway: Gateway, wanted: Change) -> RecipientProposed:
     )
 
 
-async def _nothing(_gateway: Gateway, _ids: list[str]) -> dict[str, dict[str, str]]:
-    return {}
-
-
-KIND = Kind(RECIPIENTS, "recipients", _one, _proposal, _nothing, Recipient, OneRecipient, RecipientPage)
+CALLS = Kind(
+    room="recipients",
+    what="a recipient",
+    topic=RECIPIENTS,
+    scope="recipients",
+    takes=Recipient,
+    shown=OneRecipient,
+    listed=RecipientPage,
+    posted=False,
+    one=_one,
+    page=_page,
+    proposal=_proposal,
+).calls()

@@ -22,10 +22,8 @@ from api.documents.operations import (
     READS,
     REPEAT,
     SENDS,
-    Call,
     Operation,
     Param,
-    json_of,
 )
 from api.gateway import Gateway
 from api.http.cursors import decode_cursor, encode_cursor
@@ -83,49 +81,15 @@ class NewSilence(BaseModel):
         return self
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    one, seen = "/v1/silences/{id:path}", {200: OneSilence}
-    everything = Param("all", "`true`: also those that are over.", Literal["true", "false"])
-    return [
-        Call(
-            "GET",
-            "/v1/silences",
-            _list,
-            Operation("Silences", {200: SilencePage}, params=(everything, LIMIT, CURSOR, AT_LEAST), problems=PAGES),
-        ),
-        Call(
-            "POST",
-            "/v1/silences",
-            _set,
-            Operation(
-                "Mute forwards until a time",
-                {200: OneSilence, 201: OneSilence, 202: OneSilence},
-                takes=json_of(NewSilence),
-                size="http_body",
-                params=(REPEAT,),
-                problems=(*SENDS, "bad_request", "forbidden", "limit", "store_away"),
-            ),
-        ),
-        Call(
-            "GET",
-            one,
-            _get,
-            Operation("A silence", seen, params=(AT_LEAST,), problems=(*READS, "bad_field", "not_found")),
-        ),
-        Call(
-            "DELETE",
-            one,
-            _end,
-            Operation(
-                "End a silence",
-                {200: SilenceIsOver, 202: SilenceIsOver},
-                problems=(*SENDS, "forbidden", "not_found", "store_away"),
-            ),
-        ),
-    ]
-
-
+@Operation(
+    "POST",
+    "/v1/silences",
+    "Mute forwards until a time",
+    {200: OneSilence, 201: OneSilence, 202: OneSilence},
+    takes=NewSilence,
+    params=(REPEAT,),
+    problems=(*SENDS, "bad_request", "forbidden", "limit", "store_away"),
+)
 async def _set(request: Request) -> Response:
     identity, gateway, limits = caller(request), gateway_of(request), gateway_of(request).settings.limits
     try:
@@ -161,6 +125,14 @@ async def _set(request: Request) -> Response:
     return await _answer(gateway, placed, parts, 201)
 
 
+@Operation(
+    "GET",
+    "/v1/silences",
+    "Silences",
+    {200: SilencePage},
+    params=(Param("all", "`true`: also those that are over.", Literal["true", "false"]), LIMIT, CURSOR, AT_LEAST),
+    problems=PAGES,
+)
 async def _list(request: Request) -> Response:
     identity, gateway, query = caller(request), gateway_of(request), request.query_params
     cursor = decode_cursor(query["cursor"]) if "cursor" in query else None
@@ -188,6 +160,14 @@ async def _list(request: Request) -> Response:
     )
 
 
+@Operation(
+    "GET",
+    "/v1/silences/{id:path}",
+    "A silence",
+    {200: OneSilence},
+    params=(AT_LEAST,),
+    problems=(*READS, "bad_field", "not_found"),
+)
 async def _get(request: Request) -> Response:
     identity, gateway = caller(request), gateway_of(request)
     await at_least(request)
@@ -198,6 +178,13 @@ async def _get(request: Request) -> Response:
     return object_response(_parts(found) | {"position": quoted(position)})
 
 
+@Operation(
+    "DELETE",
+    "/v1/silences/{id:path}",
+    "End a silence",
+    {200: SilenceIsOver, 202: SilenceIsOver},
+    problems=(*SENDS, "forbidden", "not_found", "store_away"),
+)
 async def _end(request: Request) -> Response:
     identity, gateway, silence_id = caller(request), gateway_of(request), path_id(request)
     found = await gateway.database.read(silences.one, silence_id)
@@ -253,3 +240,6 @@ def _parts(silence: Silence) -> dict[str, str]:
 
 def _now() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
+
+
+CALLS = (_list, _set, _get, _end)

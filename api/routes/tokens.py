@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.access.revocations import FOR_EVER, MARGIN_MS
 from api.documents.answers import Revoked
-from api.documents.operations import SENDS, Call, Operation, json_of
+from api.documents.operations import SENDS, Operation
 from api.http.requests import caller, gateway_of, json_object
 from api.live.protocol import first_fault
 from api.problems import Problem
@@ -42,19 +42,15 @@ class Revocation(BaseModel):
         return self
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    operation = Operation(
-        "Revoke a token, or all that a user was given until now",
-        {200: Revoked, 202: Revoked},
-        SCOPE,
-        takes=json_of(Revocation),
-        size="http_body",
-        problems=SENDS,
-    )
-    return [Call("POST", "/v1/tokens/revoke", _revoke, operation)]
-
-
+@Operation(
+    "POST",
+    "/v1/tokens/revoke",
+    "Revoke a token, or all that a user was given until now",
+    {200: Revoked, 202: Revoked},
+    SCOPE,
+    takes=Revocation,
+    problems=SENDS,
+)
 async def _revoke(request: Request) -> Response:
     """Once this gateway keeps to it; after a bounded time 202. Others read it as soon."""
     caller(request, SCOPE)
@@ -76,3 +72,6 @@ async def _revoke(request: Request) -> Response:
     following = {placed.partition: placed.offset + 1}
     held = await gateway.live.passes(CONTROLS, following, gateway.settings.limits.wait)
     return JSONResponse({"position": gateway.live.token(CONTROLS, following)}, 200 if held else 202)
+
+
+CALLS = (_revoke,)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api.access.tokens import Identity, is_id
 from api.documents import answers
-from api.documents.operations import AT_LEAST, READS, Call, Operation, Param
+from api.documents.operations import AT_LEAST, READS, Operation, Param
 from api.http.archive import archive_of
 from api.http.requests import JSON, at_least, caller, gateway_of, path_id
 from api.problems import Problem
@@ -27,17 +27,14 @@ from topics.evidence import Receiver, evidence_of
 AUDIT = "audit"
 
 
-def routes() -> list[Call]:
-    """The routes."""
-    operation = Operation(
-        "The whole story of one notice",
-        {200: answers.Story},
-        params=(Param("user", "Whose notice; of others with the scope `audit`."), AT_LEAST),
-        problems=(*READS, "forbidden", "bad_field", "bad_request", "not_found", "log_away", "busy"),
-    )
-    return [Call("GET", "/v1/notices/{id}/why", _why, operation)]
-
-
+@Operation(
+    "GET",
+    "/v1/notices/{id}/why",
+    "The whole story of one notice",
+    {200: answers.Story},
+    params=(Param("user", "Whose notice; of others with the scope `audit`."), AT_LEAST),
+    problems=(*READS, "forbidden", "bad_field", "bad_request", "not_found", "log_away", "busy"),
+)
 async def _why(request: Request) -> Response:
     identity, gateway, notice_id = caller(request), gateway_of(request), path_id(request)
     user = whose(request, identity)
@@ -70,3 +67,6 @@ def _own(found: Story, identity: Identity) -> Story:
         return identity.may(f"entities:read:{entity_type}") and (enforced is None or enforced.matches(value))
 
     return found.shown(lambda m: private(m, found.user, sees))
+
+
+CALLS = (_why,)
