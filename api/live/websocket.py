@@ -77,7 +77,7 @@ class Door:
         answer = f"{ACCEPTED}{key}\r\n{chosen}{HEADER}: {name}\r\n\r\n"
         connection = WebSocketConnection(gateway, http, wire, address, name)
         http.connections.discard(http)
-        http.parser = None  # type: ignore[assignment]  # which holds it, too: nothing of it stays
+        http.parser = http.scope = None  # type: ignore[assignment]  # they hold it, too: nothing of it stays
         transport.set_protocol(connection)
         transport.write(answer.encode("latin-1"))
         connection.begin(token)
@@ -192,6 +192,8 @@ class WebSocketConnection(Connection, asyncio.Protocol):
         self._gateway.admission.leave(self._address)
         self.lost()
         self._conversation.end()
+        self._wire.parser.close()
+        del self._conversation, self._wire  # they hold each other: or it stays until the next look for such
 
     def _fail(self, code: int, reason: str) -> None:
         self._wire.fail(code, reason)

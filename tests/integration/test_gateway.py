@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import websockets
 
 from api.http import protocol as http_protocol
+from api.http.protocol import BoundedHttpProtocol
+from api.live.websocket import WebSocketConnection
 from api.server import Server
 from api.settings import Limits
 from tests.integration.gateway_world import ALL, Door, Site, Talk
@@ -173,6 +176,25 @@ async def test_a_handshake_has_an_id_and_one_that_is_none_is_told_so(site: Site)
         for elsewhere, status in (("/v1/other", 404), ("/healthz", 200)):
             assert (await http.get(elsewhere, headers=HANDSHAKE)).status_code == status
         await door.until(lambda: not door.server.gateway.connections)
+
+
+async def test_a_connection_that_is_over_leaves_nothing_to_be_looked_for(site: Site) -> None:
+    kinds = (WebSocketConnection, BoundedHttpProtocol)
+
+    def left() -> int:
+        return sum(type(o) in kinds for o in gc.get_objects())
+
+    async with site.gateway() as door:
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            async with door.socket() as talk:
+                await talk.ask(subscribe={"channel": "entities/vm"})
+                assert left() == before + 1  # the handshake's is gone
+            await door.until(lambda: left() == before)
+        finally:
+            gc.enable()
 
 
 async def test_garbage_gets_a_clear_answer_and_harms_nobody_else(site: Site) -> None:
