@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
+from typing import Any
+
+import orjson
 
 from api.live.fan_out import Watcher
-from api.live.frames import push, quoted, when
-from api.notices.notice_json import notice_text
+from api.live.frames import Frame, rfc3339
+from api.notices.notice_json import notice_json
 from projections.box import Box
 from projections.notice import Notice
 from projections.notices import Change, apply
@@ -25,19 +27,8 @@ from topics.events import Decided, Due, NoticeMarked, Record, TopicOpened
 
 log = logging.getLogger(__name__)
 CHANNEL = "inbox"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many stand unread and unseen."""
-
-    unread: int
-    unseen: int
-
-    @property
-    def text(self) -> str:
-        """Its JSON text."""
-        return f'{{"unread":{self.unread},"unseen":{self.unseen}}}'
+_OTHERS = (TopicOpened, Decided)
+_TOLD = ("raised", "updated")  # with the notice itself
 
 
 class UserInbox:
@@ -52,20 +43,26 @@ class UserInbox:
         self.loaded: asyncio.Task[None] | None = None
         self.users = 0
         self._flags: dict[str, int] = {}  # 1 unread, 2 unseen
-        self.counts = Counts(0, 0)
+        self._unread = self._unseen = 0
         self.texts = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many stand unread and unseen."""
+        return {"unread": self._unread, "unseen": self._unseen}
 
     def start(self, box: Box) -> None:
         """Go on from this fold, with what was kept meanwhile. Takes 0.1 s for a large inbox."""
         self.box = box
         self._flags = {n.notice_id: n.unread + 2 * n.unseen for n in box.notices.values()}
         flags = self._flags.values()
-        self.counts = Counts(sum(f & 1 for f in flags), sum(f >> 1 for f in flags))
+        self._unread, self._unseen = sum(f & 1 for f in flags), sum(f >> 1 for f in flags)
         self._go_on()
 
     def follow(self, other: UserInbox) -> None:
         """Go on from where another one of the same user is, which is used no longer."""
-        self.box, self._flags, self.counts = other.box, other._flags, other.counts
+        self.box, self._flags = other.box, other._flags
+        self._unread, self._unseen = other._unread, other._unseen
         self._go_on()
 
     def _go_on(self) -> None:
@@ -81,19 +78,20 @@ class UserInbox:
         change = self.fold(record)
         if change is None or not self.watchers:
             return
-        if change.ids and not any(self.box.notices[self.user, i].inbox for i in change.ids):
-            return
-        frame = push(CHANNEL, self._token({self.partition: record.offset + 1}), self._event(change, record))
-        for watcher in list(self.watchers):
+        position = self._token({self.partition: record.offset + 1})
+        said = {"channel": CHANNEL, "position": position, "event": self._event(change, record), "counts": self.counts}
+        frame = Frame(orjson.dumps(said), position)
+        for watcher in tuple(self.watchers):
             watcher.tell(frame)
 
     def fold(self, record: Record) -> Change | None:
-        """What `apply` accepts; what it refuses is a dead letter elsewhere and changes nothing here."""
-        if record.event is None or isinstance(record.event, TopicOpened | Decided):
+        """What `apply` accepts and an inbox shows. What it refuses is a dead letter elsewhere and changes nothing."""
+        event = record.event
+        if event is None or isinstance(event, _OTHERS):
             return None
-        if getattr(record.event, "user", "") != self.user:
+        if getattr(event, "user", "") != self.user:
             return None  # a stranger wrote it under this user's key
-        if isinstance(record.event, Due) and record.event.what != "snooze":
+        if isinstance(event, Due) and event.what != "snooze":
             return None  # what became of forwards is asked of the rows
         try:
             _, change = apply(self.box, record)
@@ -103,15 +101,16 @@ class UserInbox:
         self.box.touched.clear()
         if change is None:
             return None
-        unread, unseen = self.counts.unread, self.counts.unseen
+        shown = not change.ids  # a mark that changed nothing is answered
         for notice_id in change.ids:
             notice = self.box.notices[self.user, notice_id]
+            shown = shown or notice.inbox
             old, new = self._flags.get(notice_id, 0), notice.unread + 2 * notice.unseen
             self._flags[notice_id] = new
-            unread, unseen = unread + (new & 1) - (old & 1), unseen + (new >> 1) - (old >> 1)
-        self.texts += change.op in ("raised", "updated")
-        self.counts = Counts(unread, unseen)
-        return change
+            self._unread += (new & 1) - (old & 1)
+            self._unseen += (new >> 1) - (old >> 1)
+        self.texts += change.op in _TOLD
+        return change if shown else None
 
     def newest(self, limit: int) -> list[Notice]:
         """The newest notices that stand in the inbox."""
@@ -133,17 +132,15 @@ class UserInbox:
             else:
                 self.texts += 1
 
-    def _event(self, change: Change, record: Record) -> str:
-        parts = [f'"op":{quoted(change.op)}']
-        if change.op in ("raised", "updated"):
+    def _event(self, change: Change, record: Record) -> dict[str, Any]:
+        event: dict[str, Any] = {"op": change.op}
+        if change.op in _TOLD:
             notice = self.box.notices[self.user, change.ids[0]]
-            text = notice_text(notice, notice.body, {} if change.op == "raised" else None)
-            parts.append(f'"notice":{text}')
+            event["notice"] = notice_json(notice, notice.body, {} if change.op == "raised" else None)
         else:
-            parts.append('"ids":[' + ",".join(map(quoted, change.ids)) + "]")
-            parts.append(f'"at":{when(record.timestamp)}')
+            event |= {"ids": change.ids, "at": rfc3339(record.timestamp)}
         if isinstance(record.event, NoticeMarked) and record.event.until is not None:
-            parts.append(f'"until":{when(record.event.until)}')
+            event["until"] = rfc3339(record.event.until)
         if change.cmd is not None:
-            parts.append(f'"cause":{quoted(change.cmd)}')
-        return '"event":{' + ",".join(parts) + f'}},"counts":{self.counts.text}'
+            event["cause"] = change.cmd
+        return event

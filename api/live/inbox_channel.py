@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from api.http.cursors import encode_cursor
 from api.live.connection import Connection
 from api.live.entity_channel import log_away, settle
@@ -64,7 +66,7 @@ class InboxSubscription:
         # From here to `add` nothing else happens: the answer and what follows it fit together.
         pages, cursor = texts.pages(self._gateway.settings.limits.snapshot_rows)
         position = self._gateway.live.token(NOTICES, {inbox.partition: texts.at})
-        counts = inbox.counts.text
+        counts = orjson.dumps(inbox.counts).decode()
         inbox.watchers.add(self.watcher)
         if since is not None:
             self._gateway.metrics.resumes.labels(CHANNEL, "from_rows").inc()

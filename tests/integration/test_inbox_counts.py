@@ -155,7 +155,7 @@ class Life:
         for user, inbox in self.live.items():
             if user == key:
                 inbox.take(record)
-                assert vars_of(inbox) == self.model.counts(user), event
+                assert inbox.counts == self.model.counts(user), event
                 self.pushed(user)
 
     def pushed(self, user: str) -> None:
@@ -255,7 +255,7 @@ class Life:
         for record in self.log[found.next :]:
             if record.key == user:
                 inbox.fold(record)
-        assert vars_of(inbox) == self.model.counts(user)
+        assert inbox.counts == self.model.counts(user)
         watcher = Watcher(self.frames[user], None, 10)
         watcher.held = None
         inbox.watchers.add(watcher)
@@ -312,10 +312,6 @@ def fresh(tx: Connection, user: str) -> dict[str, int]:
         "unread": tx.execute(unread, {"u": user}).scalar_one(),
         "unseen": tx.execute(unseen, {"u": user}).scalar_one(),
     }
-
-
-def vars_of(inbox: UserInbox) -> dict[str, int]:
-    return {"unread": inbox.counts.unread, "unseen": inbox.counts.unseen}
 
 
 class Reader(list[Frame]):
