@@ -10,23 +10,25 @@ import jsonschema
 import pytest
 
 from topics.events import Cause
+from topics.fetch import Spot
 from wrapper import lines, protocol
-from wrapper.change import Config, Entity, Recipient
+from wrapper.change import Change, Config, Entity, Recipient
 from wrapper.schema import schema
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "alert-protocol.schema.json"
 CAUSE = Cause("e", "t", 0, 0)
+AT = (Spot("t", 0), 0, 0)
 CONFIG = Config('{"id":"c","metric":1.10}', "1.10", (), "", CAUSE)
 ENTITY = Entity('{"cpu":1}', 5, CAUSE)
 HEARD = [
     lines.hello(alert="a", shard=0, shards=1, gap=True, now=1, state=None, open_keys=["k"]),
     lines.hello(alert="a", shard=1, shards=4, gap=False, now=1, state='{"a":1}', open_keys=[]),
-    lines.config(1, 2, "c", CONFIG, snapshot=True),
-    lines.config(1, 2, "c", None, reason="disabled"),
-    lines.entity(1, 2, "vm", "v", ENTITY),
-    lines.entity(1, 2, "vm", "v", None),
-    lines.recipient(1, 2, "r", Recipient('{"name":"Ann"}')),
-    lines.recipient(1, 2, "r", None),
+    lines.change(1, 2, Change(*AT, "config", "c", value=CONFIG), snapshot=True),
+    lines.change(1, 2, Change(*AT, "config", "c", reason="disabled")),
+    lines.change(1, 2, Change(*AT, "entity", "v", "vm", ENTITY)),
+    lines.change(1, 2, Change(*AT, "entity", "v", "vm")),
+    lines.change(1, 2, Change(*AT, "recipient", "r", value=Recipient('{"name":"Ann"}'))),
+    lines.change(1, 2, Change(*AT, "recipient", "r")),
     lines.ready(3, 2, {"config": 1, "entity": 0, "recipient": 1}),
     lines.tick(4, 60_000),
 ]
