@@ -6,11 +6,8 @@ the position.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn
-
-import orjson
+from typing import Literal
 
 from topics.catalogue import ALERT_CONFIGS, RECIPIENTS
 from topics.events import (
@@ -25,7 +22,7 @@ from topics.events import (
     TopicOpened,
 )
 from topics.fetch import Broken, Spot
-from topics.json_text import compact, joined, members
+from topics.json_text import checked, compact, joined, members
 
 RECIPIENT_FIELDS = ("name", "locale", "time_zone")  # no addresses: a program has no business with them
 
@@ -143,25 +140,8 @@ def _object(body: bytes | None, body_key: str | None) -> str:
         msg = "there is no plain body"
         raise Unreadable(msg)
     try:
-        text = body.decode()
-        value = _loads(text)
-    except (ValueError, RecursionError) as error:
-        msg = f"the body is not JSON: {str(error)[:200]}"
+        text = checked(body, an_object=True)
+    except ValueError as error:
+        msg = f"the body is no JSON object: {str(error)[:200]}"
         raise Unreadable(msg) from error
-    if not isinstance(value, dict):
-        msg = "the body is not a JSON object"
-        raise Unreadable(msg)
     return compact(text) if "\n" in text or "\r" in text else text.strip()
-
-
-def _loads(text: str) -> Any:
-    """What the text says; some numbers and escapes that JSON knows only Python's own reader takes."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text, parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from topics.json_text import compact, members
+from topics import json_text
 
 LINE_BYTES = 1024 * 1024
 STATE_BYTES = 256 * 1024
@@ -149,7 +149,7 @@ def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
         return Stray(line.decode("utf-8", "replace").rstrip("\r"))
     try:
         text = line.decode()
-        fields = json.loads(text, parse_constant=_no_constant)
+        fields = json_text.parse(text)
         if "\\u" in text:
             json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
     except (ValueError, RecursionError) as error:
@@ -158,8 +158,8 @@ def parse(line: bytes | TooLong) -> Message | Stray | Rejected:
     if model is None:
         return Rejected("bad_type", f"type is {str(fields.get('type'))[:40]!r}; known are {', '.join(_models)}", line)
     if model is not Hello and ("data" in fields or "state" in fields):
-        raw = members(text)
-        fields |= {name: compact(raw[name]) for name in ("data", "state") if name in fields}
+        raw = json_text.members(text)
+        fields |= {name: json_text.compact(raw[name]) for name in ("data", "state") if name in fields}
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -196,11 +196,6 @@ class LineSplitter:
         self._held += piece
         if self._length > self._limit:
             del self._held[EXCERPT * 4 :]
-
-
-def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)
 
 
 def _refused(error: ValidationError, line: bytes) -> Rejected:

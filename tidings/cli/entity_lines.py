@@ -11,7 +11,7 @@ from typing import Any
 
 from api.access.tokens import is_id
 from api.settings import Limits
-from topics.json_text import compact, members
+from topics.json_text import compact, members, parse
 
 OPS = ("created", "updated", "deleted")
 MEMBERS = frozenset({"id", "op", "body", "version", "at"})
@@ -65,7 +65,7 @@ def change(entity_id: str, op: Any, body: str | None, version: Any = None, at: A
 
 def _object(text: str, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = parse(text)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise BadChange(f"{what} holds half a character (a lone surrogate)") from error
@@ -74,10 +74,6 @@ def _object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadChange(f"{what} is a JSON object")
     return value
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _time(given: Any) -> int | None:
