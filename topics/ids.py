@@ -13,25 +13,24 @@ from random import Random
 NAMESPACE = uuid.UUID("b1f4a3c6-7c0d-5d53-9a52-3f3b5b0a2c11")
 _NAMESPACE = NAMESPACE.bytes
 _random = Random()  # noqa: S311 - seeded by the system, and no id is a secret: a system call for each costs more
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 os.register_at_fork(after_in_child=_random.seed)
 
 
 def derived_id(question: str, *parts: str | int) -> str:
     """The id for the answer to `question` about `parts`; equal questions give equal ids in every process."""
     question = "\x1f".join((question, *map(str, parts)))
-    named = bytearray(sha1(_NAMESPACE + question.encode(), usedforsecurity=False).digest()[:16])
-    return _uuid(named, 0x50)  # what uuid.uuid5 does, at a fifth of its cost
+    return _uuid(sha1(_NAMESPACE + question.encode(), usedforsecurity=False).hexdigest(), "5")  # as uuid.uuid5
 
 
 def new_id() -> str:
     """An id for something that answers no question: a command, an entity change, a start."""
-    return _uuid(bytearray(_random.randbytes(16)), 0x40)
+    return _uuid(_random.randbytes(16).hex(), "4")
 
 
-def _uuid(octets: bytearray, version: int) -> str:
-    octets[6], octets[8] = octets[6] & 0x0F | version, octets[8] & 0x3F | 0x80
-    text = octets.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _uuid(digits: str, version: str) -> str:
+    """The first 128 bits of these, with a version's marks (RFC 9562): a fifth of what `uuid` takes for it."""
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
 
 
 def alert_notice_id(alert: str, shard: int, run: int, number: int, index: int) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 VERSION = 1
 EPOCH_BYTES = 6
 LONGEST = 4_096
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class BadPosition(ValueError):
@@ -36,16 +37,15 @@ def epoch_of(topic: str, opened: Mapping[int, str]) -> bytes:
 
 def encode(epoch: bytes, following: Mapping[int, int]) -> str:
     """The token."""
-    out = bytearray((VERSION,))
-    out += epoch
-    for partition in sorted(following):
+    out = bytearray((VERSION, *epoch))
+    for partition in sorted(following) if len(following) > 1 else following:
         for number in (partition, following[partition]):
             left = number
             while left > 0x7F:
                 out.append(left & 0x7F | 0x80)
                 left >>= 7
             out.append(left)
-    return base64.urlsafe_b64encode(out).rstrip(b"=").decode()
+    return binascii.b2a_base64(out, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def decode(token: str) -> Position:
