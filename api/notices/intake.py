@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from api.notices.lanes import own_lanes
@@ -25,7 +24,7 @@ from projections.fan_out import direct_notices, raised_for, told_of
 from projections.sql.views import recipients
 from topics.catalogue import NOTICES
 from topics.codec import encode, remember
-from topics.events import NoticeRaised, NoticeRequested
+from topics.events import Lane, NoticeRaised, NoticeRequested
 from topics.ids import direct_notice_id
 from topics.partition import partition_of
 from topics.produce import NotOnTheLog, now_us
@@ -38,7 +37,6 @@ AT_A_TIME = 500
 YIELD_AFTER = 100
 LOOK_ROUND_S = 1.0
 TOGETHER_S = 0.05
-_partition = lru_cache(maxsize=50_000)(partition_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Intake:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._asked: deque[tuple[PlainNotice, str, str, Answer]] = deque()
-        self._waiting: dict[int, list[_Waiting]] = {}
+        self._waiting: defaultdict[int, list[_Waiting]] = defaultdict(list)
         self._on_way: dict[int, asyncio.Task[None]] = {}
         self._going: asyncio.Task[None] | None = None
         self._open: deque[_Errand] = deque()
@@ -101,13 +99,14 @@ class Intake:
     def say(self, raised: Sequence[NoticeRaised], answer: Answer) -> None:
         """Put notices on the log, from which this gateway reads them, too. `answer` is called once."""
         loop, gateway = asyncio.get_running_loop(), self._gateway
-        records = [(e, e.user.encode(), encode(e)) for e in raised]
-        errand = _Errand({e.user: e.notice_id for e in raised if e.inbox}, len(records), loop.time() + SEND_S, answer)
-        for event, key, value in records:
-            if gateway.inboxes.watches(key):
+        values = [encode(e) for e in raised]
+        errand = _Errand({e.user: e.notice_id for e in raised if e.inbox}, len(values), loop.time() + SEND_S, answer)
+        watches, partitions = gateway.inboxes.watches, gateway.live.partitions(NOTICES)
+        for event, value in zip(raised, values, strict=True):
+            key = event.user.encode()
+            if watches(key):
                 remember(value, event)
-            partition = _partition(event.user, gateway.live.partitions(NOTICES))
-            self._waiting.setdefault(partition, []).append(((key, value), errand))
+            self._waiting[partition_of(event.user, partitions)].append(((key, value), errand))
         self._begin()
         self._open.append(errand)
         if self._looks is None:
@@ -160,8 +159,9 @@ class Intake:
         self, notice: PlainNotice, subject: str, request_key: str, answer: Answer, bodies: dict[str, str]
     ) -> None:
         gateway = self._gateway
-        mine = {user: bodies[user] for user in notice.users if user in bodies} if bodies else {}
-        lanes = own_lanes(mine, gateway.settings.channels, round(gateway.settings.forward_after * 1000)) if mine else ()
+        lanes: tuple[Lane, ...] = ()
+        if bodies and (mine := {user: bodies[user] for user in notice.users if user in bodies}):
+            lanes = own_lanes(mine, gateway.settings.channels, round(gateway.settings.forward_after * 1000))
         source = {"producer": gateway.producer.name, "occurred_at": now_us(), "caused_by": ()}
         raised = [
             raised_for(
@@ -208,7 +208,7 @@ class Intake:
             if (errand := self._open.popleft()).answer is not None:
                 errand.end(Problem("log_away"))
         left = {p: [w for w in waiting if w[1].answer is not None] for p, waiting in self._waiting.items()}
-        self._waiting = {p: waiting for p, waiting in left.items() if waiting}
+        self._waiting = defaultdict(list, {p: waiting for p, waiting in left.items() if waiting})
         self._looks = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None
 
 

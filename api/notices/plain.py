@@ -6,8 +6,7 @@ the full check, which alone refuses: so both ways give the same answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,8 +24,7 @@ _MEMBERS = frozenset(("to", "severity", "entity", *TEXTS))
 _LONGEST_LINK = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class PlainNotice:
+class PlainNotice(NamedTuple):
     """One that has passed the check; `body` is the JSON text of what is shown, as it was sent."""
 
     users: tuple[str, ...]
@@ -48,7 +46,10 @@ def plain_notice(text: str, limits: Limits) -> PlainNotice | None:
 
 
 def _checked(given: Any, text: str, limits: Limits) -> PlainNotice | None:
-    if type(given) is not dict or not _MEMBERS.issuperset(given) or "\\ud" in text or "\\uD" in text:
+    if type(given) is not dict or not _MEMBERS.issuperset(given):
+        return None
+    escapes = "\\" in text
+    if escapes and ("\\ud" in text or "\\uD" in text):
         return None
     users, title, severity = _users(given.get("to"), limits.users), given.get("title"), given.get("severity", "info")
     if users is None or type(title) is not str or not 1 <= len(title) <= limits.title_characters:
@@ -66,13 +67,16 @@ def _checked(given: Any, text: str, limits: Limits) -> PlainNotice | None:
         entity_type, entity_id = entity["type"], entity["id"]
     else:
         return None
-    return PlainNotice(users, severity, entity_type, entity_id, _body(given, text))
+    return PlainNotice(users, severity, entity_type, entity_id, _body(given, text, escapes=escapes))
 
 
 def _users(to: Any, most: int) -> tuple[str, ...] | None:
     if type(to) is not list or not 1 <= len(to) <= min(most, SHORT_CUT_USERS):
         return None
-    return tuple(dict.fromkeys(to)) if all(type(user) is str and is_id(user) for user in to) else None
+    for user in to:
+        if type(user) is not str or not is_id(user):
+            return None
+    return tuple(dict.fromkeys(to)) if len(to) > 1 else (to[0],)
 
 
 def _texts_hold(given: dict[str, Any], text: str, limits: Limits) -> bool:
@@ -86,9 +90,9 @@ def _texts_hold(given: dict[str, Any], text: str, limits: Limits) -> bool:
     return type(data) is dict and (len(text) * 4 <= limits.data or len(members(text)["data"].encode()) <= limits.data)
 
 
-def _body(given: dict[str, Any], text: str) -> bytes:
+def _body(given: dict[str, Any], text: str, *, escapes: bool) -> bytes:
     """The members that are shown, each as it was written: a text without escapes stands in its quotes as it is."""
-    if "\\" in text or given.get("data") is not None:
+    if escapes or given.get("data") is not None:
         raw = members(text)
         parts = [f'"{name}":{compact(raw[name])}' for name in TEXTS if name in raw]
     else:
