@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from api.live import websocket
 from api.live.connection import Connection
 from api.live.websocket import EXTENSION, Door
-from api.notices.short_cut import LARGEST, PATH, ShortCut
+from api.notices.short_cut import LARGEST, PATH, ShortCut, asked_by
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self.stream: Connection | None = None  # whoever writes straight to the transport
         self._running: RequestResponseCycle | None = None
+        self._again: RequestResponseCycle | None = None  # of all requests whose head was known
+        self._answered = 0.0  # when the last one of the short way was (s of the loop's clock)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head begins."""
@@ -67,7 +69,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._short and self._short_cut is not None:
             self._short = False
-            if self._short_cut.take(self.cycle, self.headers):
+            asked = asked_by(self.headers)
+            if asked is not None and self._short_cut.take(self.cycle, asked, bytes(self.cycle.body)):
                 self._short_cut.remember(self._data, self.headers, len(self.cycle.body))
             else:
                 self._start_asgi_task(self.cycle, self.app)
@@ -156,13 +159,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head = way.known(data) if way is not None and way.open else None
         if way is None or head is None or not _over(before) or self.flow.write_paused:
             return False
-        self.cycle = self._short_cycle(keep_alive=True)
-        self.cycle.body += data[head.size :]
-        self.cycle.more_body = False
-        if not way.take(self.cycle, head.headers):
+        if self._again is None:
+            self._again = self._short_cycle(keep_alive=True)
+            self._again.more_body = False
+        self.cycle = cycle = self._again
+        cycle.default_headers = self.server_state.default_headers
+        cycle.response_started = cycle.response_complete = False
+        if not way.take(cycle, head.asked, data[head.size :]):
+            cycle.response_started = cycle.response_complete = True
             self.cycle = before
             return False
-        self._unset_keepalive_if_required()
         return True
 
     def _short_cycle(self, *, keep_alive: bool) -> RequestResponseCycle:
@@ -177,8 +183,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             message_event=asyncio.Event(),
             expect_100_continue=False,
             keep_alive=keep_alive,
-            on_response=self.on_response_complete,
+            on_response=self._short_way_over,
         )
+
+    def _short_way_over(self) -> None:
+        """As `on_response_complete`, but the timer of an idle connection goes on: starting one for each request costs
+        more than to look, when it ends, whether there was none since.
+        """
+        self._answered = self.loop.time()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing has come for a while, by the parser."""
+        self.timeout_keep_alive_task = None
+        left = self._answered + self.timeout_keep_alive - self.loop.time()
+        if not _over(self.cycle):
+            return  # its answer begins anew
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _look_at_body(self) -> None:
         self._timer = None

@@ -40,12 +40,21 @@ _SECURITY = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "cache
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the headers of a request say that may go the short way; no key, and no name for it, where they name none."""
+
+    token: str
+    request_key: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The first `size` bytes of a request, and what they say; a body of `length` bytes follows."""
 
     size: int
     length: int
-    headers: Sequence[tuple[bytes, bytes]]
+    asked: Asked
 
 
 class ShortCut:
@@ -55,6 +64,8 @@ class ShortCut:
         self._gateway = gateway
         self._heads: dict[bytes, Head] = {}
         self._accepted = gateway.metrics.requests.labels("POST", "202")
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default = b""
 
     @property
     def open(self) -> bool:
@@ -70,63 +81,67 @@ class ShortCut:
         """The head of a request that was taken, if `data` is all of that request and it does not end the connection."""
         size = data.find(HEAD_END) + len(HEAD_END)
         passing = any(name in _PASSING for name, _ in headers)
-        if size + length == len(data) and size <= LARGEST_HEAD and not passing and data.startswith(b"POST "):
+        asked = asked_by(headers)
+        if asked and size + length == len(data) and size <= LARGEST_HEAD and not passing and data.startswith(b"POST "):
             if len(self._heads) >= REMEMBERED:
                 self._heads.clear()
-            self._heads[data[:size]] = Head(size, length, headers)
+            self._heads[data[:size]] = Head(size, length, asked)
 
-    def take(self, cycle: RequestResponseCycle, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    def take(self, cycle: RequestResponseCycle, asked: Asked, body: bytes) -> bool:
         """Whether this request, whose body is whole, is answered here."""
-        began, named = time.perf_counter(), dict(reversed(headers))  # of a doubled header the first holds
-        kind, _, token = named.get(b"authorization", b"").decode("latin-1").partition(" ")
-        given_key = named.get(b"idempotency-key", b"").decode("latin-1")
-        if kind.lower() != "bearer" or (given_key and not is_id(given_key)) or _kind(named) in NDJSON:
-            return False
-        identity = self._gateway.tokens.known(token.strip())
+        began, gateway = time.perf_counter(), self._gateway
+        identity = gateway.tokens.known(asked.token)
         if identity is None or not identity.may("notices:write"):
             return False
         try:
-            text = cycle.body.decode()
+            notice = plain_notice(body.decode(), gateway.settings.limits)
         except UnicodeDecodeError:
             return False
-        notice = plain_notice(text, self._gateway.settings.limits)
         if notice is None:
             return False
-        request_key, given_name = given_key or new_id(), named.get(_NAME)
-        name = (
-            request_id(given_name.decode("latin-1") if given_name else None) if given_key or given_name else request_key
-        )
+        request_key = asked.request_key or new_id()
+        name = request_key if asked.name is None and not asked.request_key else request_id(asked.name)
 
         def answer(what: Said | Problem) -> None:
             if isinstance(what, Said):
-                position = self._gateway.live.token(NOTICES, what.following)
-                body = orjson.dumps({"ids": what.ids, "request_key": request_key, "position": position})
-                _write(cycle, name, 202, b"content-type: application/json\r\n", body)
+                position = gateway.live.token(NOTICES, what.following)
+                said = orjson.dumps({"ids": what.ids, "request_key": request_key, "position": position})
+                self._write(cycle, name, 202, b"content-type: application/json\r\n", said)
                 self._accepted.observe(time.perf_counter() - began)
                 return
             response = what.response()
             described = b"".join(n + b": " + v + b"\r\n" for n, v in response.raw_headers if n != b"content-length")
-            _write(cycle, name, response.status_code, described, bytes(response.body))
-            metrics = self._gateway.metrics
-            metrics.requests.labels("POST", str(response.status_code)).observe(time.perf_counter() - began)
+            self._write(cycle, name, response.status_code, described, bytes(response.body))
+            answered = gateway.metrics.requests.labels("POST", str(response.status_code))
+            answered.observe(time.perf_counter() - began)
 
-        self._gateway.intake.offer(notice, identity.user, request_key, answer)
+        gateway.intake.offer(notice, identity.user, request_key, answer)
         return True
 
+    def _write(self, cycle: RequestResponseCycle, name: str, status: int, headers: bytes, body: bytes) -> None:
+        """As the cycle's own `send` would, in one piece."""
+        if cycle.disconnected or cycle.transport.is_closing():
+            return
+        cycle.response_started = cycle.response_complete = True
+        if self._default_headers is not cycle.default_headers:  # they are others each second
+            self._default_headers = cycle.default_headers
+            self._default = b"".join(n + b": " + v + b"\r\n" for n, v in cycle.default_headers)
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        length = b"content-length: %d\r\n%b: %b\r\n" % (len(body), _NAME, name.encode())
+        parts = (STATUS_LINE[status], self._default, headers, length, _SECURITY, close, b"\r\n", body)
+        cycle.transport.write(b"".join(parts))
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
-def _kind(named: dict[bytes, bytes]) -> str:
-    return named.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
-
-def _write(cycle: RequestResponseCycle, name: str, status: int, headers: bytes, body: bytes) -> None:
-    """As the cycle's own `send` would, in one piece."""
-    if cycle.disconnected or cycle.transport.is_closing():
-        return
-    cycle.response_started = cycle.response_complete = True
-    default = b"".join(name + b": " + value + b"\r\n" for name, value in cycle.default_headers)
-    close = b"" if cycle.keep_alive else b"connection: close\r\n"
-    length = b"content-length: %d\r\n%s: %s\r\n" % (len(body), _NAME, name.encode())
-    cycle.transport.write(b"".join((STATUS_LINE[status], default, headers, length, _SECURITY, close, b"\r\n", body)))
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
+def asked_by(headers: Sequence[tuple[bytes, bytes]]) -> Asked | None:
+    """What they say, of a doubled one the first; null where only the application understands it."""
+    named = {name: value.decode("latin-1") for name, value in reversed(headers)}
+    kind, _, token = named.get(b"authorization", "").partition(" ")
+    request_key = named.get(b"idempotency-key", "")
+    if kind.lower() != "bearer" or (request_key and not is_id(request_key)):
+        return None
+    if named.get(b"content-type", "").partition(";")[0].strip().lower() in NDJSON:
+        return None
+    return Asked(token.strip(), request_key, named.get(_NAME) or None)

@@ -274,6 +274,33 @@ async def test_a_body_that_stops_coming_is_cut_off(site: Site, monkeypatch: pyte
                 assert await line.reader.read() == b""
 
 
+async def test_a_connection_is_closed_when_it_idles_and_not_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[BoundedHttpProtocol] = []
+    opened = BoundedHttpProtocol.connection_made
+
+    def noted(self: BoundedHttpProtocol, transport: asyncio.Transport) -> None:
+        made.append(self)
+        opened(self, transport)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "connection_made", noted)
+    async with site.gateway() as door, wire(door) as line:
+        for _ in range(3):
+            await line.post()
+        made[-1].timeout_keep_alive_handler()  # the time is over that began with the first answer, not the last
+        take = ShortCut.take
+
+        def meanwhile(*arguments: object) -> bool:
+            taken = take(*arguments)  # type: ignore[arg-type]
+            made[-1].timeout_keep_alive_handler()
+            return taken
+
+        monkeypatch.setattr(ShortCut, "take", meanwhile)
+        made[-1].timeout_keep_alive = 0
+        assert (await line.post())[0].startswith("HTTP/1.1 202")
+        async with asyncio.timeout(20):
+            assert await line.reader.read() == b""
+
+
 async def test_line_ends_alone_hold_no_connection_open(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site.gateway() as door, wire(door) as line:
         monkeypatch.setattr(http_protocol, "HEAD_S", 0.2)
