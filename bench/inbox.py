@@ -19,11 +19,12 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, text
 
 from bench.figures import HEAD, spread
+from projections.notice import STATES
 from projections.sql.schema import marks, notices, steps, tallies
 from projections.sql.store import Store
 from projections.sql.views import inboxes
 from projections.sql.views import notices as views
-from projections.sql.views.notices import STATES, Cursor
+from projections.sql.views.notices import Cursor
 
 NOTICES, PAGE, SAMPLES = 100_000, 50, 300
 # Shares of unread, read, snoozed; the rest is archived.

@@ -51,10 +51,9 @@ def collect(box: Box, notice: Notice, step: Step, decided: Decided, record: Reco
     waits = digest.steps.get(f"digest/{step.channel}")
     if waits is None:  # somebody else's notice under this id
         return False
-    if waits.state in ("delivered", "skipped"):
-        waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", until
-    elif waits.state == "waiting" and until < waits.due_at and overrides(notice):  # not held by others' quiet hours
-        waits.number, waits.due_at = waits.number + 1, until
+    sooner = waits.state == "waiting" and until < waits.due_at and overrides(notice)  # not held by others' quiet hours
+    if waits.state in ("delivered", "skipped") or sooner:
+        waits.wait(until)
     if scope:
         digest.forward = notice.forward  # as the config is now
     retire(step, policy_of(notice.forward), record.timestamp)
@@ -85,11 +84,11 @@ def settle(
     gathered = _members(box, digest, "gathered")
     out: list[Outgoing] = []
     if decided.answer == "postpone":
-        waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", decided.until or 0
+        waits.wait(decided.until or 0)
         for notice, step in gathered:
             step.state, step.reason = ("skipped", "stopped") if notice.stopped else ("collected", step.reason)
             if notice.hold > record.timestamp and not notice.stopped:  # snoozed while it was decided: the later of both
-                step.number, step.state, step.due_at = step.number + 1, "waiting", max(waits.due_at, notice.hold)
+                step.wait(max(waits.due_at, notice.hold))
         gathered = []
     else:
         if decided.answer == "deliver" and gathered:
@@ -103,7 +102,7 @@ def settle(
             step.told = waits.number if out else step.told
         left = _members(box, digest, "collected")
         if left:
-            waits.number, waits.state, waits.due_at = waits.number + 1, "waiting", min(s.due_at for _, s in left)
+            waits.wait(min(s.due_at for _, s in left))
         _forget(digest, waits.number)
     waits.reason = decided.reason
     return out, gathered

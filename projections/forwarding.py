@@ -80,7 +80,7 @@ def snooze_step(notice: Notice, until: int) -> None:
     """
     for step in notice.steps.values():
         if step.what in FORWARDS and step.state in ("waiting", "collected"):
-            step.number, step.due_at, step.state = step.number + 1, max(step.due_at, until), "waiting"
+            step.wait(max(step.due_at, until))
     old = notice.steps.get("snooze/")
     notice.steps["snooze/"] = Step(
         "snooze", "", "inbox", "recipient", notice.user, until, number=old.number + 1 if old else 1
@@ -134,12 +134,8 @@ def answer(box: Box, notice: Notice, step: Step, decided: Decided, record: Recor
         snoozed = notice.hold > record.timestamp
         if step.what in FORWARDS and not snoozed and digests.collect(box, notice, step, decided, record):
             return []
-        step.number, step.due_at, step.state, step.reason = (
-            step.number + 1,
-            max(until, notice.hold),
-            "waiting",
-            decided.reason,
-        )
+        step.wait(max(until, notice.hold))
+        step.reason = decided.reason
         return []
     step.state, step.reason = "skipped", decided.reason if decided.answer == "skip" else "stopped"
     _again(notice, step, step.asked_at or 0)
@@ -160,7 +156,7 @@ def _again(notice: Notice, step: Step, asked_at: int) -> None:
         again = notice.steps[name] = Step(
             "repeat", step.step, step.channel, step.kind, step.value, 0, number=-1, scope=step.scope
         )
-    again.number, again.due_at, again.state = again.number + 1, max(asked_at + repeat_ms, notice.hold), "waiting"
+    again.wait(max(asked_at + repeat_ms, notice.hold))
 
 
 def decided_id(user: str, notice_id: str, step: Step) -> str:

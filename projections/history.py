@@ -4,11 +4,10 @@ to then, of `notices` and `deliveries` and of nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from projections.box import Box
-from projections.notice import Notice
+from projections.notice import STATES, Notice
 from projections.notices import apply
 from projections.outgoing import Refused
 from projections.sql.truths import RESULTS, after_result
@@ -17,14 +16,6 @@ from topics.catalogue import DELIVERIES, NOTICES
 from topics.events import Record
 
 TOPICS = (NOTICES, DELIVERIES)
-STATES: dict[str, Callable[[Notice], bool]] = {
-    "open": lambda n: n.open,
-    "all": lambda n: n.inbox,
-    "unread": lambda n: n.unread,
-    "read": lambda n: n.open and n.read_at is not None,
-    "archived": lambda n: n.inbox and n.archived_at is not None,
-    "snoozed": lambda n: n.inbox and n.archived_at is None and n.snoozed_until is not None,
-}
 
 
 class Past:
@@ -60,7 +51,7 @@ class Past:
 
     def page(self, state: str, *, before: Cursor | None, limit: int) -> list[Notice]:
         """At most `limit` notices, newest first; `state` a key of STATES."""
-        chosen = [n for n in self._box.notices.values() if n.inbox and STATES[state](n)]
+        chosen = [n for n in self._box.notices.values() if n.place in STATES[state]]
         chosen.sort(key=_place, reverse=True)
         return [n for n in chosen if before is None or _place(n) < tuple(before)][:limit]
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+UNREAD, READ, SNOOZED, ARCHIVED, NOWHERE = range(5)
+STATES = {
+    "open": (UNREAD, READ),
+    "all": (UNREAD, READ, SNOOZED, ARCHIVED),
+    "unread": (UNREAD,),
+    "read": (READ,),
+    "archived": (ARCHIVED,),
+    "snoozed": (SNOOZED,),
+}
+
 
 @dataclass(slots=True)
 class Step:
@@ -32,6 +42,10 @@ class Step:
     told_at: int | None = None
     held_in: str = ""
     earlier: str = ""
+
+    def wait(self, until: int) -> None:
+        """Set it anew: what was asked or will be said of the number before counts no more."""
+        self.number, self.state, self.due_at = self.number + 1, "waiting", until
 
 
 @dataclass(slots=True)
@@ -64,14 +78,25 @@ class Notice:
     steps: dict[str, Step] = field(default_factory=dict)
 
     @property
+    def place(self) -> int:
+        """Where it lies in its user's inbox: `PLACE` in the schema is the same in SQL."""
+        if not self.inbox:
+            return NOWHERE
+        if self.archived_at is not None:
+            return ARCHIVED
+        if self.snoozed_until is not None:
+            return SNOOZED
+        return UNREAD if self.read_at is None else READ
+
+    @property
     def open(self) -> bool:
         """Whether it stands in the inbox now: neither archived nor snoozed."""
-        return self.inbox and self.archived_at is None and self.snoozed_until is None
+        return self.place in STATES["open"]
 
     @property
     def unread(self) -> bool:
         """Counted as unread."""
-        return self.open and self.read_at is None
+        return self.place == UNREAD
 
     @property
     def unseen(self) -> bool:

@@ -25,7 +25,8 @@ from api.live.frames import quoted, when
 from api.notices.notice_json import notice_text
 from api.problems import Problem
 from api.routes.why import AUDIT
-from projections.history import STATES, TOPICS, Past
+from projections.history import TOPICS, Past
+from projections.notice import STATES
 from projections.sql.views.notices import Cursor
 from topics.json_text import joined
 from topics.read import SMALL, At, HistoryReader

@@ -49,8 +49,9 @@ from api.preferences import Preferences, checked
 from api.problems import Problem
 from api.proposals import stamp
 from api.sending import put
+from projections.notice import STATES
 from projections.sql.views import notices, positions
-from projections.sql.views.notices import STATES, Cursor
+from projections.sql.views.notices import Cursor
 from topics.catalogue import NOTICE_REQUESTS, NOTICES
 from topics.events import PreferencesChanged
 from topics.ids import new_id

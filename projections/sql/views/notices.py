@@ -14,21 +14,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Integer, Select, bindparam, func, literal_column, or_, select, union_all
 
 from projections.delivery import delivery_id
-from projections.notice import Notice, Step
+from projections.notice import STATES, Notice, Step
 from projections.sql.rows import NOTICE, STEP, notice_of, step_of
 from projections.sql.schema import PLACE, delivery_results, marks, notices, preferences, steps, tallies
 
 AT_A_TIME = 500
 LAST = 2**63 - 1
-UNREAD, READ, SNOOZED, ARCHIVED = range(4)
-STATES = {
-    "open": (UNREAD, READ),
-    "all": (UNREAD, READ, SNOOZED, ARCHIVED),
-    "unread": (UNREAD,),
-    "read": (READ,),
-    "archived": (ARCHIVED,),
-    "snoozed": (SNOOZED,),
-}
 _n = notices.c
 
 
