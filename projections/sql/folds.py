@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from projections.sql.configurator import ConfiguratorFold
 from projections.sql.fan_out import FanOutFold
 from projections.sql.fold import TopicFold
 from projections.sql.notices import NoticesFold
+from projections.sql.schema import alert_configs, alert_reports, entities, recipients
 from projections.sql.truths import (
     ControlsFold,
     DeliveriesFold,
-    alert_configs_fold,
-    entities_fold,
-    recipients_fold,
-    reports_fold,
+    TruthFold,
+    config_row,
+    entity_row,
+    recipient_row,
+    report_row,
 )
 from topics.catalogue import (
     ALERT_CONFIGS,
@@ -47,19 +47,20 @@ def folded_topics(catalogue: Catalogue) -> list[str]:
     ]
 
 
+_FOLDS: dict[str, TopicFold] = {
+    ALERT_CONFIGS: TruthFold(alert_configs, config_row),
+    RECIPIENTS: TruthFold(recipients, recipient_row),
+    CONTROLS: ControlsFold(),
+    COMMANDS: ConfiguratorFold(),
+    ALERT_REPORTS: TruthFold(alert_reports, report_row),
+    DELIVERIES: DeliveriesFold(),
+    NOTICES: NoticesFold(),
+    NOTICE_REQUESTS: FanOutFold(),
+    DEAD_LETTERS: TruthFold(alert_reports, report_row),
+    "entities": TruthFold(entities, entity_row),
+}
+
+
 def fold_of(topic: str) -> TopicFold:
     """The fold that reads `topic`; dead letters have none (they are noted as they are)."""
-    if topic.startswith("entities."):
-        return entities_fold()
-    folds: dict[str, Callable[[], TopicFold]] = {
-        ALERT_CONFIGS: alert_configs_fold,
-        RECIPIENTS: recipients_fold,
-        CONTROLS: ControlsFold,
-        COMMANDS: ConfiguratorFold,
-        ALERT_REPORTS: reports_fold,
-        DELIVERIES: DeliveriesFold,
-        NOTICES: NoticesFold,
-        NOTICE_REQUESTS: FanOutFold,
-        DEAD_LETTERS: reports_fold,
-    }
-    return folds[topic]()
+    return _FOLDS["entities" if topic.startswith("entities.") else topic]

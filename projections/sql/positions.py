@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from projections.sql.schema import crashes, meta, positions, trail
 from projections.sql.store import insert_new, upsert
@@ -134,8 +134,7 @@ def thin(tx: Connection, spot: Spot, newest_at: int) -> None:
 def crashed(tx: Connection, spot: Spot, offset: int) -> int:
     """Note that this process ends because of the record at `offset`; how often that happened."""
     c = crashes.c
+    row = {"topic": spot.topic, "partition": spot.partition, "offset": offset, "count": 1}
+    upsert(tx, crashes, [row], adding=("count",))
     where = (c.topic == spot.topic, c.partition == spot.partition, c.offset == offset)
-    count = (tx.execute(select(c["count"]).where(*where)).scalar() or 0) + 1
-    tx.execute(delete(crashes).where(*where))
-    tx.execute(insert(crashes).values(topic=spot.topic, partition=spot.partition, offset=offset, count=count))
-    return count
+    return int(tx.execute(select(c["count"]).where(*where)).scalar_one())

@@ -20,7 +20,6 @@ from projections.sql.schema import (
     alert_reports,
     delivery_requests,
     delivery_results,
-    entities,
     recipients,
     revocations,
     silences,
@@ -286,23 +285,3 @@ def json_text(body: bytes) -> str:
         return checked(body)
     except ValueError as error:
         raise Refused("the body is no JSON text") from error
-
-
-def alert_configs_fold() -> TruthFold:
-    """TopicFold of `alert-configs`."""
-    return TruthFold(alert_configs, config_row)
-
-
-def recipients_fold() -> TruthFold:
-    """TopicFold of `recipients`."""
-    return TruthFold(recipients, recipient_row)
-
-
-def entities_fold() -> TruthFold:
-    """TopicFold of an entity topic."""
-    return TruthFold(entities, entity_row)
-
-
-def reports_fold() -> TruthFold:
-    """TopicFold of `alert-reports`."""
-    return TruthFold(alert_reports, report_row)
