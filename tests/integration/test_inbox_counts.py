@@ -18,13 +18,14 @@ from api.live.fan_out import Watcher
 from api.live.frames import Batch, Frame
 from api.live.inbox import UserInbox
 from projections.forwarding import due_id
+from projections.notice import STATES
 from projections.sql import outbox, positions
 from projections.sql.commit import commit
 from projections.sql.fold import Decider
 from projections.sql.folds import fold_of
 from projections.sql.store import Store, wipe
 from projections.sql.views import inboxes, notices
-from projections.sql.views.notices import STATES, Cursor
+from projections.sql.views.notices import Cursor
 from projections.sql.waits import due
 from topics.catalogue import NOTICES
 from topics.codec import decode, encode
