@@ -166,6 +166,8 @@ class Gateway:
 
     async def started(self, seconds: float) -> bool:
         """Wait until its memory has been loaded; false when the time is over."""
+        if self._begun.is_set():  # a deadline costs more than all the rest
+            return True
         try:
             async with asyncio.timeout(seconds):  # wait_for would swallow a cancellation, and who left would go on
                 await self._begun.wait()

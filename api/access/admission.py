@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from functools import lru_cache
 
 from api.problems import Problem
 from api.settings import Limits
@@ -70,6 +71,7 @@ class Pace:
         return self._left < -self._burst
 
 
+@lru_cache(maxsize=4_096)  # a proxy's clients, or one network's, come again and again
 def network(client: str) -> str:
     """What counts as one address: whoever has an IPv6 address has a whole /64 of them."""
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 
-async def subscribe(
+def subscribe(
     gateway: Gateway, connection: Connection, request_id: int | str | None, asked: Subscribe
 ) -> asyncio.Task[None]:
     """Check the request and start it; the task ends when the subscription shares the frames of all. Problem."""

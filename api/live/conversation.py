@@ -1,6 +1,6 @@
 """The conversation with one client, one frame after the other; every refusal names the frame's id.
 
-A task runs only while frames wait: a client that is silent costs its objects and nothing else.
+A frame is done as soon as it is heard; only a mark has something to wait for, and a task while it does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from api.access.admission import Pace
@@ -29,6 +31,7 @@ BAD_FRAMES = 20
 MOST_WAITING = 16  # frames of one client that were read and not begun
 _CLOSE = {401: 4401, 429: 4429}  # by a problem's status, where something has to be done before coming back
 LONGEST_S = 30 * 86_400.0
+Marking = Callable[[], Awaitable[None]]
 
 
 class Conversation:
@@ -62,21 +65,29 @@ class Conversation:
 
     def hear(self, text: str) -> None:
         """A message of the client. What comes faster than it is done is not read."""
-        if self._waiting is None:
-            self._waiting = deque((text,))
-            self._task = asyncio.create_task(self._go_on(self._waiting))
-        else:
+        if self._waiting is not None:
             self._waiting.append(text)
             self._connection.pause_reading(pause=len(self._waiting) >= MOST_WAITING)
+            return
+        named = current.set(self._connection.id)  # for all that is logged meanwhile, by what begins here, too
+        marking = self._frame(text)
+        if marking is not None:
+            self._waiting = deque()
+            self._task = asyncio.create_task(self._go_on(self._waiting, marking))
+        current.reset(named)
 
-    async def _go_on(self, waiting: deque[str]) -> None:
-        current.set(self._connection.id)  # for all that is logged meanwhile
-        while waiting and self._connection.open:
-            await self._frame(waiting.popleft())
+    async def _go_on(self, waiting: deque[str], marking: Marking | None) -> None:
+        while True:
+            if marking is not None:
+                await marking()
+            if not waiting or not self._connection.open:
+                break
+            marking = self._frame(waiting.popleft())
         self._waiting = self._task = None
         self._connection.pause_reading(pause=False)
 
-    async def _frame(self, text: str) -> None:
+    def _frame(self, text: str) -> Marking | None:
+        """What is still to be waited for."""
         try:
             frame = client_frame(text)
         except BadFrame as bad:
@@ -84,35 +95,40 @@ class Conversation:
             self._connection.write(failure(bad.request_id, bad.problem.frame()))
             if self._bad_frames >= BAD_FRAMES:
                 self._connection.close(4400, "too many frames that can't be understood")
-            return
+            return None
         try:
             self._keep_pace()
-            await self._do(frame)
-        except Problem as problem:
-            self._refuse(frame.id, problem)
-        except Exception:
-            log.exception("request failed frame=%s", type(frame.request).__name__)
-            self._refuse(frame.id, Problem("internal"))
+            return self._do(frame)
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged
+            self._failed(frame, error)
+            return None
 
-    async def _do(self, frame: ClientFrame) -> None:
+    def _do(self, frame: ClientFrame) -> Marking | None:
         request, connection = frame.request, self._connection
         if isinstance(request, Auth):
             self._authenticate(request.token)
             connection.write(answer(frame.id, user=connection.identity.user if connection.identity else None))
-            return
+            return None
         if connection.identity is None:
             raise Problem("unauthorized", "Authenticate first.")
+        if isinstance(request, MarkRequest):
+            return partial(self._mark, frame, connection.identity.user, request)
         if isinstance(request, Subscribe):
-            task = await subscribe(self._gateway, connection, frame.id, request)
+            task = subscribe(self._gateway, connection, frame.id, request)
             begun = connection.subscriptions[request.channel]
             task.add_done_callback(lambda done: self._subscribed(frame.id, request.channel, begun, done))
         elif isinstance(request, Unsubscribe):
             connection.unwatch(request.channel)
             connection.write(answer(frame.id, channel=request.channel))
-        elif isinstance(request, MarkRequest):
-            await self._mark(frame.id, connection.identity.user, request)
         else:
             connection.write(answer(frame.id))
+        return None
+
+    def _failed(self, frame: ClientFrame, error: Exception) -> None:
+        if not isinstance(error, Problem):
+            log.error("request failed frame=%s", type(frame.request).__name__, exc_info=error)
+            error = Problem("internal")
+        self._refuse(frame.id, error)
 
     def _keep_pace(self) -> None:
         if self._pace.allows(asyncio.get_running_loop().time()):
@@ -123,11 +139,15 @@ class Conversation:
         detail = f"At most {limit:g} commands a second on one connection."
         raise Problem("rate_limited", detail, limit="commands_per_second", value=limit)
 
-    async def _mark(self, request_id: int | str, user: str, request: MarkRequest) -> None:
-        marked = await mark(self._gateway, user, request)
-        position = self._gateway.live.token(NOTICES, {marked.partition: marked.offset + 1})
+    async def _mark(self, frame: ClientFrame, user: str, request: MarkRequest) -> None:
+        try:
+            marked = await mark(self._gateway, user, request)
+            position = self._gateway.live.token(NOTICES, {marked.partition: marked.offset + 1})
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged
+            self._failed(frame, error)
+            return
         done = {"done": True} if marked.done else {}
-        self._connection.write(answer(request_id, cmd=request.cmd, position=position, **done))
+        self._connection.write(answer(frame.id, cmd=request.cmd, position=position, **done))
 
     def _authenticate(self, token: str) -> None:
         identity = self._gateway.tokens.identify(token)

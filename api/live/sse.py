@@ -196,7 +196,7 @@ class EventStream(Response):
         gateway.connections.add(connection)
         gateway.metrics.connections.labels("sse").inc()
         try:
-            task = await subscribe(gateway, connection, None, self._asked)
+            task = subscribe(gateway, connection, None, self._asked)
             await _either(connection.begun, task)
             if connection.over.is_set():  # the client went before the beginning
                 return

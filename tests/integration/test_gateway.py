@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
+from websockets.server import ServerProtocol
 
 from api.http import protocol as http_protocol
 from api.http.protocol import BoundedHttpProtocol
@@ -179,7 +180,7 @@ async def test_a_handshake_has_an_id_and_one_that_is_none_is_told_so(site: Site)
 
 
 async def test_a_connection_that_is_over_leaves_nothing_to_be_looked_for(site: Site) -> None:
-    kinds = (WebSocketConnection, BoundedHttpProtocol)
+    kinds = (WebSocketConnection, ServerProtocol, BoundedHttpProtocol)
 
     def left() -> int:
         return sum(type(o) in kinds for o in gc.get_objects())
@@ -191,7 +192,7 @@ async def test_a_connection_that_is_over_leaves_nothing_to_be_looked_for(site: S
             before = left()
             async with door.socket() as talk:
                 await talk.ask(subscribe={"channel": "entities/vm"})
-                assert left() == before + 1  # the handshake's is gone
+                assert left() == before + 2  # the handshake's protocol is gone
             await door.until(lambda: left() == before)
         finally:
             gc.enable()
