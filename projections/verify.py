@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from projections.rebuild import Progress, opened
 from projections.refold import WAIT_MS, Refold, feed, starts_of
@@ -67,62 +67,48 @@ async def verify(
     report: Callable[[Difference], None],
 ) -> Verified:
     """`report` each difference as it is found. CannotVerify, CannotRebuild, Bug, KafkaError, the database's errors."""
-    live = Store(database)
-    try:
-        with tempfile.TemporaryDirectory(prefix="tidings-verify-") as folder, live.reading() as rows:
-            if generation(rows)[0] != STAMP:
-                raise CannotVerify("the database has no rows of this version: start the worker")
-            store = scratch(Path(folder) / "scratch.db")
-            try:
-                return await _verify(cluster, catalogue, rows, store, tell, report)
-            finally:
-                store.close()
-    finally:
-        live.close()
+    with (
+        closing(Store(database)) as live,
+        tempfile.TemporaryDirectory(prefix="tidings-verify-") as folder,
+        live.reading() as rows,
+        closing(scratch(Path(folder) / "scratch.db")) as store,
+    ):
+        if generation(rows)[0] != STAMP:
+            raise CannotVerify("the database has no rows of this version: start the worker")
+        known = positions.trails(rows)
+        halves = {s: at for s, (_, at, marks) in known.items() if marks and not marks[0][2]}
+        found: list[Difference] = []
+        async with reading(cluster, catalogue, WAIT_MS) as reader:
+            spots = reader.spots(folded_topics(catalogue))
+            epochs, starts = await opened(reader, spots)
+            ends = await reader.ends(spots)
+            found += _of_this_log({s: k for s, k in known.items() if s in ends}, epochs, ends)
+            marks = _Marks({s: {o: e for o, e, at in m if at} for s, (_, _, m) in known.items()}, found, {})
+            refold = Refold(store, bare(store), seen=marks.see)
+            refold.begin(epochs, starts_of(catalogue, spots, starts))
+            until = {s: min(ends[s], known[s][1]) for s in spots if s in known}
+            total, done = refold.missing(until), 0
 
+            def told(topic: str, events: int) -> None:
+                nonlocal done
+                done += events
+                tell(Progress(topic, done, total))
 
-async def _verify(
-    cluster: Cluster,
-    catalogue: Catalogue,
-    rows: Any,
-    store: Store,
-    tell: Callable[[Progress], None],
-    report: Callable[[Difference], None],
-) -> Verified:
-    known = positions.trails(rows)
-    halves = {s: at for s, (_, at, marks) in known.items() if marks and not marks[0][2]}
-    found: list[Difference] = []
-    async with reading(cluster, catalogue, WAIT_MS) as reader:
-        spots = reader.spots(folded_topics(catalogue))
-        epochs, starts = await opened(reader, spots)
-        ends = await reader.ends(spots)
-        found += _of_this_log({s: k for s, k in known.items() if s in ends}, epochs, ends)
-        marks = _Marks({s: {o: e for o, e, at in m if at} for s, (_, _, m) in known.items()}, found, {})
-        refold = Refold(store, bare(store), seen=marks.see)
-        refold.begin(epochs, starts_of(catalogue, spots, starts))
-        until = {s: min(ends[s], known[s][1]) for s in spots if s in known}
-        total, done = refold.missing(until), 0
-
-        def told(topic: str, events: int) -> None:
-            nonlocal done
-            done += events
-            tell(Progress(topic, done, total))
-
-        await feed(reader, catalogue, refold, until, told)
-    limits = Limits(
-        catalogue.entity_types, halves, starts[Spot(COMMANDS, 0)], marks.first_at.get(Spot(ALERT_REPORTS, 0), 0)
-    )
-    for difference in found:
-        report(difference)
-    many, count = len(found), 0
-    with store.reading() as log:
-        for each in compared(log, rows, limits):
-            if isinstance(each, Difference):
-                report(each)
-                many += 1
-            else:
-                count += each
-    return Verified(done, count, many)
+            await feed(reader, catalogue, refold, until, told)
+        limits = Limits(
+            catalogue.entity_types, halves, starts[Spot(COMMANDS, 0)], marks.first_at.get(Spot(ALERT_REPORTS, 0), 0)
+        )
+        for difference in found:
+            report(difference)
+        many, count = len(found), 0
+        with store.reading() as log:
+            for each in compared(log, rows, limits):
+                if isinstance(each, Difference):
+                    report(each)
+                    many += 1
+                else:
+                    count += each
+        return Verified(done, count, many)
 
 
 def _of_this_log(
