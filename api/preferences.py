@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
-from api.live.protocol import first_fault
 from api.notices.lanes import INBOX, Duration
-from api.problems import Problem
+from api.problems import Problem, valid
 
 _clock = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
@@ -67,10 +66,7 @@ class Preferences(BaseModel):
 
 def checked(value: dict[str, Any], channels: Iterable[str]) -> Preferences:
     """Preferences that say something about `channels` only. Problem `bad_field`, `unknown_channel`."""
-    try:
-        said = Preferences.model_validate(value)
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    said = valid(Preferences, value)
     known = sorted(channels)
     for channel in (*said.channels, *(c for wishes in said.alerts.values() for c in wishes)):
         if channel == INBOX:

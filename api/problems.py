@@ -5,11 +5,13 @@ anything internal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+M = TypeVar("M", bound=BaseModel)
 # code → (HTTP status, title, what to do)
 CODES: dict[str, tuple[int, str, str]] = {
     "unauthorized": (
@@ -120,3 +122,19 @@ def too_large(name: str, limit: int, what: str) -> Problem:
 def over(name: str, limit: int, what: str) -> Problem:
     """A refusal of too many of something."""
     return Problem("limit", f"At most {limit} {what}.", limit=name, value=limit)
+
+
+def valid(model: type[M], value: object) -> M:
+    """What was sent, as this model takes it. Problem `bad_field`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Problem("bad_field", first_fault(error)) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing wrong, for people, without the value given."""
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    text = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text

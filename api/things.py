@@ -177,7 +177,7 @@ class Kind:
     async def _create(self, request: Request) -> Response:
         """Make it; 409 if the id is taken."""
         caller(request, self.scope)
-        text = await text_of(request)
+        text = await body_text(request)
         thing_id = json_object(text).get("id") or new_id()
         if not isinstance(thing_id, str) or not is_id(thing_id):
             raise Problem("bad_field", "id: 1 to 200 characters, no control characters")
@@ -201,7 +201,7 @@ class Kind:
         """Replace it, or make it, as the preconditions allow."""
         caller(request, self.scope)
         gateway, thing_id, asked = gateway_of(request), path_id(request), preconditions(request)
-        text = await text_of(request)
+        text = await _text_of(request)
         answer: Accepted | Refused = Refused("missing", None)
         made = asked.absent
         for _ in range(TRIES):
@@ -225,7 +225,7 @@ class Kind:
         gateway, thing_id, asked = gateway_of(request), path_id(request), preconditions(request)
         if asked.absent:
             raise Problem("bad_etag", "PATCH changes what is there; If-None-Match has no place here.")
-        change = await text_of(request)
+        change = await _text_of(request)
         answer: Accepted | Refused = Refused("missing", None)
         for _ in range(TRIES):
             now = await self.one(gateway, thing_id)
@@ -257,9 +257,9 @@ class Kind:
         return await self.added(gateway, ids) if self.added is not None else {}
 
 
-async def text_of(request: Request) -> str:
+async def _text_of(request: Request) -> str:
     """The body of a change: a JSON object's text. Problem."""
-    text = await body_text(request, "http_body", gateway_of(request).settings.limits.http_body, "A request's body")
+    text = await body_text(request)
     json_object(text)
     return text
 

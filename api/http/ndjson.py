@@ -20,7 +20,7 @@ _decoder = json.JSONDecoder()
 async def lines(request: Request) -> list[str]:
     """The lines of an NDJSON body, empty ones left out. Problem `too_large`, `limit`."""
     limits = gateway_of(request).settings.limits
-    text = await body_text(request, "ndjson_body", limits.ndjson_body, "An NDJSON body")
+    text = await body_text(request, "ndjson_body", "An NDJSON body")
     found = [line for line in text.split("\n") if line.strip()]
     if len(found) > limits.ndjson_lines:
         raise over("ndjson_lines", limits.ndjson_lines, "lines")

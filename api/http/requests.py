@@ -38,8 +38,9 @@ def caller(request: Request, scope: str | None = None) -> Identity:
     return identity
 
 
-async def body_text(request: Request, name: str, limit: int, what: str) -> str:
-    """The body as text, at most `limit` bytes. Problem."""
+async def body_text(request: Request, name: str = "http_body", what: str = "A request's body") -> str:
+    """The body as text, at most as large as the limit of this `name`. Problem."""
+    limit: int = getattr(gateway_of(request).settings.limits, name)
     size, parts = 0, []
     try:
         async for part in request.stream():
@@ -84,6 +85,14 @@ def path_id(request: Request, name: str = "id") -> str:
     if not is_id(found):
         raise Problem("bad_field", "An id has 1 to 200 characters and no control characters.")
     return found
+
+
+def repeat_key(request: Request) -> str | None:
+    """What makes a repeat of this request known. Problem."""
+    key = request.headers.get("idempotency-key") or None
+    if key is not None and not is_id(key):
+        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
+    return key
 
 
 def page_limit(request: Request, default: int = 50, most: int | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from api.problems import Problem
+from api.problems import Problem, first_fault
 
 Mark = Literal["seen", "read", "unread", "archived", "unarchived", "snoozed"]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # the log takes no NUL
@@ -117,11 +117,3 @@ def client_frame(text: str) -> ClientFrame:
         return ClientFrame.model_validate(given)
     except ValidationError as error:
         raise BadFrame(request_id, Problem("bad_frame", first_fault(error))) from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first thing wrong, for people, without the value given."""
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    text = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text

@@ -26,9 +26,9 @@ from api.live.channels import subscribe
 from api.live.connection import Connection
 from api.live.conversation import LONGEST_S
 from api.live.frames import Batch, Frame, chunk, failure
-from api.live.protocol import Subscribe, first_fault
+from api.live.protocol import Subscribe
 from api.live.websocket import EXTENSION, welcome
-from api.problems import Problem
+from api.problems import Problem, first_fault
 
 if TYPE_CHECKING:
     from api.gateway import Gateway

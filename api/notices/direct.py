@@ -11,16 +11,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api.access.tokens import is_id
 from api.http.requests import json_object
-from api.live.protocol import first_fault
 from api.notices.intake import Answer, Said, raised_by
 from api.notices.lanes import own_lanes, resolve
 from api.notices.links import is_link
 from api.notices.plain import SHORT_CUT_USERS, TEXTS, plain_notice
-from api.problems import Problem, over, too_large
+from api.problems import Problem, over, too_large, valid
 from api.proposals import stamp
 from api.sending import put, writable
 from api.settings import Limits
@@ -181,10 +180,7 @@ def _answered(ask: Callable[[Answer], None]) -> asyncio.Future[Said]:
 
 async def resolve_condition(gateway: Gateway, subject: str, text: str) -> Placed:
     """The condition `key` of `subject` is over. Problem."""
-    try:
-        ended = ConditionOver.model_validate(json_object(text))
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    ended = valid(ConditionOver, json_object(text))
     event = NoticeResolved(**stamp(gateway), subject=subject, key=ended.key)
     return await put(gateway, NOTICE_REQUESTS, _key(subject, ended.key), event)
 
@@ -197,11 +193,7 @@ def shown(text: str) -> bytes:
 
 def checked(text: str, limits: Limits) -> DirectNotice:
     """The notice in a JSON text. Problem."""
-    value = json_object(text)
-    try:
-        asked = DirectNotice.model_validate(value)
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    asked = valid(DirectNotice, json_object(text))
     if len(asked.to) > limits.users:
         raise over("users", limits.users, "users in one notice")
     if len(asked.title) > limits.title_characters:

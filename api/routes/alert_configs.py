@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
 from api.access.tokens import is_id
@@ -15,9 +15,8 @@ from api.documents.operations import Param
 from api.gateway import Gateway
 from api.http.requests import gateway_of, json_object, listed
 from api.live.frames import quoted, when
-from api.live.protocol import first_fault
 from api.notices.lanes import Forward, resolve
-from api.problems import Problem
+from api.problems import Problem, valid
 from api.proposals import stamp
 from api.things import Change, Kind, with_id
 from projections.sql.views import alert_configs
@@ -74,10 +73,7 @@ async def _proposal(gateway: Gateway, wanted: Change) -> ConfigProposed:
     parts = with_id(wanted.id, wanted.text)
     if depth(wanted.text) > DEEPEST:
         raise Problem("bad_json", f"Nested too deeply: programs in every language follow {DEEPEST} levels.")
-    try:
-        config = AlertConfig.model_validate(json_object(wanted.text))
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    config = valid(AlertConfig, json_object(wanted.text))
     lanes = await resolve(gateway, config.channel, config.forward, round(gateway.settings.forward_after * 1000))
     parts.setdefault("enabled", "true")
     forward = parts.get("forward", "")

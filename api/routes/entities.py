@@ -144,8 +144,7 @@ async def _begun(request: Request) -> None:
 )
 async def _put(request: Request) -> Response:
     live = _served(request, caller(request), "write")
-    limit = gateway_of(request).settings.limits.entity_body
-    text = await body_text(request, "entity_body", limit, "An entity's body")
+    text = await body_text(request, "entity_body", "An entity's body")
     json_object(text)
     return await _accepted(request, live.entity_type, Change(path_id(request), "updated", compact(text)))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.access.tokens import is_id
 from api.documents.answers import Batch, CountsAt, Marked, NoticePage, OneNotice, Position, PreferencesAt, Sent, State
 from api.documents.operations import (
     AT_LEAST,
@@ -38,15 +37,16 @@ from api.http.requests import (
     object_response,
     page_limit,
     path_id,
+    repeat_key,
 )
 from api.live.frames import quoted
-from api.live.protocol import Id, MarkRequest, first_fault
+from api.live.protocol import Id, MarkRequest
 from api.marks import mark
 from api.notices import direct
 from api.notices.direct import ConditionOver, DirectNotice
 from api.notices.notice_json import notice_text
 from api.preferences import Preferences, checked
-from api.problems import Problem
+from api.problems import Problem, valid
 from api.proposals import stamp
 from api.sending import put
 from projections.notice import STATES
@@ -81,15 +81,12 @@ class NewMark(MarkRequest):
 )
 async def _send(request: Request) -> Response:
     identity, gateway = caller(request, WRITE), gateway_of(request)
-    request_key = request.headers.get("idempotency-key") or new_id()
-    if not is_id(request_key):
-        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
-    limits = gateway.settings.limits
+    request_key = repeat_key(request) or new_id()
     if is_ndjson(request):
         return await _send_batch(gateway, identity.user, request_key, await lines(request))
-    text = await body_text(request, "http_body", limits.http_body, "A request's body")
+    text = await body_text(request)
     if text.lstrip().startswith("["):
-        return await _send_batch(gateway, identity.user, request_key, items(text, limits.ndjson_lines))
+        return await _send_batch(gateway, identity.user, request_key, items(text, gateway.settings.limits.ndjson_lines))
     sent = await direct.request(gateway, identity.user, request_key, text)
     position = gateway.live.token(sent.topic, sent.following)
     return JSONResponse({"ids": sent.ids, "request_key": request_key, "position": position}, 202)
@@ -121,7 +118,7 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
 )
 async def _resolve(request: Request) -> Response:
     identity, gateway = caller(request, WRITE), gateway_of(request)
-    text = await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body")
+    text = await body_text(request)
     placed = await direct.resolve_condition(gateway, identity.user, text)
     position = gateway.live.token(NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
     return JSONResponse({"position": position}, 202)
@@ -218,11 +215,7 @@ async def _one(request: Request) -> Response:
 )
 async def _mark(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
-    value = json_object(await body_text(request, "http_body", gateway.settings.limits.http_body, "A request's body"))
-    try:
-        asked = NewMark.model_validate(value)
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    asked = valid(NewMark, json_object(await body_text(request)))
     marked = await mark(gateway, user, asked)
     following = {marked.partition: marked.offset + 1}
     answer: dict[str, Any] = {"cmd": asked.cmd, "position": gateway.live.token(NOTICES, following)}
@@ -264,14 +257,12 @@ async def _preferences(request: Request) -> Response:
 )
 async def _put_preferences(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
-    text = await body_text(request, "data", gateway.settings.limits.data, "The preferences")
+    text = await body_text(request, "data", "The preferences")
     json_object(text)
     parts = {name: compact(raw) for name, raw in members(text).items() if name != "position"}
     text = "{" + ",".join(f"{quoted(name)}:{raw}" for name, raw in parts.items()) + "}"
     checked(json_object(text), gateway.settings.channels)
-    cmd = request.headers.get("idempotency-key") or new_id()
-    if not is_id(cmd):
-        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
+    cmd = repeat_key(request) or new_id()
     placed = await put(
         gateway, NOTICES, user, PreferencesChanged(**stamp(gateway), user=user, cmd=cmd, body=text.encode())
     )

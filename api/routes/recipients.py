@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
 from api.documents.answers import OneRecipient, RecipientPage
 from api.gateway import Gateway
 from api.http.requests import gateway_of, json_object
 from api.live.frames import quoted
-from api.live.protocol import first_fault
 from api.notices.addresses import is_address
 from api.preferences import Preferences, TimeZone, checked
-from api.problems import Problem
+from api.problems import valid
 from api.proposals import stamp
 from api.things import Change, Kind, with_id
 from projections.sql.views import recipients
@@ -57,10 +56,7 @@ async def _proposal(gateway: Gateway, wanted: Change) -> RecipientProposed:
     parts = {"id": quoted(wanted.id)}
     if wanted.op != "delete":
         parts, value = with_id(wanted.id, wanted.text), json_object(wanted.text)
-        try:
-            Recipient.model_validate(value)
-        except ValidationError as error:
-            raise Problem("bad_field", first_fault(error)) from error
+        valid(Recipient, value)
         if value.get("preferences") is not None:
             checked(value["preferences"], gateway.settings.channels)
     return RecipientProposed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,16 +27,25 @@ from api.documents.operations import (
 )
 from api.gateway import Gateway
 from api.http.cursors import decode_cursor, encode_cursor
-from api.http.requests import at_least, caller, gateway_of, json_object, listed, object_response, page_limit, path_id
+from api.http.requests import (
+    at_least,
+    body_text,
+    caller,
+    gateway_of,
+    json_object,
+    listed,
+    object_response,
+    page_limit,
+    path_id,
+    repeat_key,
+)
 from api.live.frames import quoted, when
-from api.live.protocol import first_fault
 from api.marks import until_ms
 from api.notices.direct import EntityRef
 from api.notices.lanes import Duration
-from api.problems import Problem, over
+from api.problems import Problem, over, valid
 from api.proposals import stamp
 from api.sending import put
-from api.things import text_of
 from projections.sql.views import silences
 from projections.sql.views.notices import Cursor
 from projections.sql.views.silences import After, Silence
@@ -92,10 +101,7 @@ class NewSilence(BaseModel):
 )
 async def _set(request: Request) -> Response:
     identity, gateway, limits = caller(request), gateway_of(request), gateway_of(request).settings.limits
-    try:
-        wanted = NewSilence.model_validate(json_object(await text_of(request)))
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    wanted = valid(NewSilence, json_object(await body_text(request)))
     user = None if wanted.everyone else (wanted.user or identity.user)
     _need(identity, user)
     now = _now()
@@ -204,12 +210,8 @@ def _need(identity: Identity, user: str | None) -> None:
 
 def _silence_id(request: Request, identity: Identity) -> str:
     """Of a repeated request the same one."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return new_id()
-    if not is_id(key):
-        raise Problem("bad_request", "Idempotency-Key has 1 to 200 characters.")
-    return derived_id("silence", identity.user, key)
+    key = repeat_key(request)
+    return new_id() if key is None else derived_id("silence", identity.user, key)
 
 
 async def _answer(gateway: Gateway, placed: Placed, parts: dict[str, str], status: int) -> Response:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access.revocations import FOR_EVER, MARGIN_MS
 from api.documents.answers import Revoked
 from api.documents.operations import SENDS, Operation
-from api.http.requests import caller, gateway_of, json_object
-from api.live.protocol import first_fault
-from api.problems import Problem
+from api.http.requests import body_text, caller, gateway_of, json_object
+from api.problems import valid
 from api.proposals import stamp
 from api.routes.silences import Id
 from api.sending import put
-from api.things import text_of
 from topics.catalogue import CONTROLS
 from topics.events import TokenRevoked
 
@@ -55,10 +53,7 @@ async def _revoke(request: Request) -> Response:
     """Once this gateway keeps to it; after a bounded time 202. Others read it as soon."""
     caller(request, SCOPE)
     gateway = gateway_of(request)
-    try:
-        wanted = Revocation.model_validate(json_object(await text_of(request)))
-    except ValidationError as error:
-        raise Problem("bad_field", first_fault(error)) from error
+    wanted = valid(Revocation, json_object(await body_text(request)))
     event = TokenRevoked(
         **stamp(gateway),
         token_id=wanted.id or "",

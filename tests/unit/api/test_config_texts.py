@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.http.merge import merged
-from api.live.protocol import first_fault
 from api.notices.addresses import is_address
 from api.notices.lanes import Forward, steps_of
 from api.notices.links import is_link
 from api.preferences import checked
-from api.problems import Problem
+from api.problems import Problem, first_fault
 from api.routes.alert_configs import AlertConfig
 from api.routes.recipients import Recipient
 from api.things import with_id
