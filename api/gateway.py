@@ -43,7 +43,7 @@ from topics.catalogue import (
 )
 from topics.events import Record
 from topics.fetch import Broken, Spot
-from topics.produce import NotOnTheLog, Producer
+from topics.produce import NotOnTheLog, Placed, Producer
 
 log = logging.getLogger(__name__)
 WRITTEN = (SCHEMAS, NOTICE_REQUESTS, COMMANDS, ALERT_CONFIGS, RECIPIENTS)
@@ -179,6 +179,15 @@ class Gateway:
         """Where the rows of a topic stand, as clients hold it."""
         found = await self.database.read(positions.reached, topic)
         return self.live.token(topic, {p: r.next for p, r in found.items()})
+
+    def position_after(self, placed: Placed) -> str:
+        """The position after a record that was written, as clients hold it."""
+        return self.live.token(placed.topic, {placed.partition: placed.offset + 1})
+
+    async def rows_hold(self, placed: Placed) -> bool:
+        """Wait, for a bounded time, until the rows have what was written."""
+        following, seconds = {placed.partition: placed.offset + 1}, self.settings.limits.wait
+        return await self.database.reaches(placed.topic, following, seconds, answers=False)
 
     async def missing_positions(self) -> list[str]:
         """Topics of which the rows say nothing yet, or that are of another log."""

@@ -8,16 +8,16 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from api.live.protocol import MarkRequest
 from api.problems import Problem, over
+from api.proposals import stamp
 from api.sending import put
 from projections.sql.views import notices
 from topics.catalogue import NOTICES
 from topics.events import NoticeMarked
-from topics.ids import new_id
 from topics.partition import partition_of
 from topics.produce import now_us
 
@@ -43,14 +43,12 @@ async def mark(gateway: Gateway, user: str, asked: MarkRequest) -> Marked:
         raise over("mark_ids", limits.mark_ids, "ids in one command")
     partition = partition_of(user, gateway.live.partitions(NOTICES))
     up_to = _up_to(gateway, asked.up_to, partition)
-    until = None if asked.until is None else until_ms(asked.until, int(datetime.now(UTC).timestamp() * 1000))
+    until = None if asked.until is None else until_ms(asked.until, now_us() // 1000)
     taken = await _taken(gateway, user, asked.cmd)
     if taken is not None:
         return Marked(partition, taken, done=True)
     event = NoticeMarked(
-        event_id=new_id(),
-        producer=gateway.producer.name,
-        occurred_at=now_us(),
+        **stamp(gateway),
         user=user,
         cmd=asked.cmd,
         mark=asked.as_,

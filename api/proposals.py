@@ -52,7 +52,7 @@ async def propose(gateway: Gateway, proposal: ConfigProposed | RecipientProposed
         ("config", proposal.config_id) if isinstance(proposal, ConfigProposed) else ("recipient", proposal.recipient_id)
     )
     placed = await put(gateway, COMMANDS, subject, proposal)
-    position = gateway.live.token(COMMANDS, {placed.partition: placed.offset + 1})
+    position = gateway.position_after(placed)
     found: proposals.Outcome | None = await gateway.database.until(
         lambda: gateway.database.read(proposals.outcome, kind, subject, proposal.event_id), gateway.settings.limits.wait
     )

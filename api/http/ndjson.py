@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 
-from api.http.requests import body_text, gateway_of, json_value
+from api.http.requests import JSON, body_text, gateway_of, json_value
 from api.problems import Problem, over
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ def items(text: str, most: int) -> list[str]:
 def refused(index: int, problem: Problem) -> dict[str, Any]:
     """The answer to an item that was refused; lines count from 1."""
     return {"line": index + 1, "error": problem.members()}
+
+
+def answer(results: list[dict[str, Any]], **more: str) -> Response:
+    """What became of each; refused as a whole where none was accepted."""
+    wrong = sum("error" in r for r in results)
+    said = {"accepted": len(results) - wrong, "refused": wrong, "results": results} | more
+    return Response(orjson.dumps(said), 422 if results and wrong == len(results) else 202, media_type=JSON)
 
 
 def _items(text: str) -> Iterator[str]:

@@ -26,8 +26,9 @@ from api.documents.operations import (
     Operation,
     Param,
 )
+from api.gateway import Gateway
 from api.http.cursors import decode_id, encode_id
-from api.http.ndjson import lines, refused
+from api.http.ndjson import answer, lines, refused
 from api.http.requests import (
     at_least,
     body_text,
@@ -45,12 +46,12 @@ from api.live.entities import LiveEntities
 from api.live.filters import Filter, both, requested
 from api.live.frames import quoted
 from api.problems import Problem, too_large
+from api.proposals import stamp
 from api.sending import begin, landed, put
 from topics.catalogue import entity_topic
 from topics.events import EntityChanged
-from topics.ids import new_id
 from topics.json_text import compact, members
-from topics.produce import Placed, now_us
+from topics.produce import Placed
 
 OPS = ("created", "updated", "deleted")
 AT_ONCE = 500
@@ -157,10 +158,9 @@ async def _delete(request: Request) -> Response:
 
 async def _accepted(request: Request, entity_type: str, change: Change) -> Response:
     gateway, topic = gateway_of(request), entity_topic(entity_type)
-    event = _event(request, entity_type, change)
+    event = _event(gateway, entity_type, change)
     placed = await put(gateway, topic, change.id, event)
-    position = gateway.live.token(topic, {placed.partition: placed.offset + 1})
-    return JSONResponse({"event_id": event.event_id, "position": position}, 202)
+    return JSONResponse({"event_id": event.event_id, "position": gateway.position_after(placed)}, 202)
 
 
 @Operation(
@@ -188,8 +188,7 @@ async def _batch(request: Request) -> Response:
         except Problem as problem:
             return refused(index, problem)
         reached[placed.partition] = max(reached.get(placed.partition, 0), placed.offset + 1)
-        position = gateway.live.token(topic, {placed.partition: placed.offset + 1})
-        return {"line": index + 1, "event_id": event.event_id, "position": position}
+        return {"line": index + 1, "event_id": event.event_id, "position": gateway.position_after(placed)}
 
     async def at_once(problem: dict[str, Any]) -> dict[str, Any]:
         return problem
@@ -199,23 +198,17 @@ async def _batch(request: Request) -> Response:
         for index, line in enumerate(given[start : start + AT_ONCE], start):
             try:
                 change = _change(line, gateway.settings.limits.entity_body)
-                event = _event(request, live.entity_type, change)
+                event = _event(gateway, live.entity_type, change)
                 waiting.append(answered(index, event, await begin(gateway, topic, change.id, event)))
             except Problem as problem:
                 waiting.append(at_once(refused(index, problem)))
         results += await asyncio.gather(*waiting)
-    wrong = sum("error" in r for r in results)
-    answer = {"accepted": len(results) - wrong, "refused": wrong, "results": results}
-    if reached:
-        answer["position"] = gateway.live.token(topic, reached)
-    return JSONResponse(answer, 422 if results and wrong == len(results) else 202)
+    return answer(results, **({"position": gateway.live.token(topic, reached)} if reached else {}))
 
 
-def _event(request: Request, entity_type: str, change: Change) -> EntityChanged:
+def _event(gateway: Gateway, entity_type: str, change: Change) -> EntityChanged:
     return EntityChanged(
-        event_id=new_id(),
-        producer=gateway_of(request).producer.name,
-        occurred_at=now_us(),
+        **stamp(gateway),
         entity_type=entity_type,
         entity_id=change.id,
         op=change.op,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -24,7 +23,7 @@ from api.documents.operations import (
 )
 from api.gateway import Gateway
 from api.http.cursors import decode_cursor, encode_cursor
-from api.http.ndjson import items, lines, refused
+from api.http.ndjson import answer, items, lines, refused
 from api.http.requests import (
     JSON,
     at_least,
@@ -52,10 +51,10 @@ from api.sending import put
 from projections.notice import STATES
 from projections.sql.views import notices, positions
 from projections.sql.views.notices import Cursor
-from topics.catalogue import NOTICE_REQUESTS, NOTICES
+from topics.catalogue import NOTICES
 from topics.events import PreferencesChanged
 from topics.ids import new_id
-from topics.json_text import compact, members
+from topics.json_text import compact, joined, members
 from topics.partition import partition_of
 
 LONGEST_SEARCH = 200
@@ -102,9 +101,7 @@ async def _send_batch(gateway: Gateway, subject: str, request_key: str, texts: l
                 continue
             position = gateway.live.token(sent.topic, sent.following)
             results.append({"line": len(results) + 1, "ids": sent.ids, "request_key": key, "position": position})
-    wrong = sum("error" in r for r in results)
-    answer = orjson.dumps({"accepted": len(results) - wrong, "refused": wrong, "results": results})
-    return Response(answer, 422 if results and wrong == len(results) else 202, media_type=JSON)
+    return answer(results)
 
 
 @Operation(
@@ -120,8 +117,7 @@ async def _resolve(request: Request) -> Response:
     identity, gateway = caller(request, WRITE), gateway_of(request)
     text = await body_text(request)
     placed = await direct.resolve_condition(gateway, identity.user, text)
-    position = gateway.live.token(NOTICE_REQUESTS, {placed.partition: placed.offset + 1})
-    return JSONResponse({"position": position}, 202)
+    return JSONResponse({"position": gateway.position_after(placed)}, 202)
 
 
 # ---- the caller's inbox
@@ -218,11 +214,11 @@ async def _mark(request: Request) -> Response:
     asked = valid(NewMark, json_object(await body_text(request)))
     marked = await mark(gateway, user, asked)
     following = {marked.partition: marked.offset + 1}
-    answer: dict[str, Any] = {"cmd": asked.cmd, "position": gateway.live.token(NOTICES, following)}
+    said: dict[str, Any] = {"cmd": asked.cmd, "position": gateway.live.token(NOTICES, following)}
     if marked.done:
-        return JSONResponse(answer | {"done": True})
+        return JSONResponse(said | {"done": True})
     held = await gateway.database.reaches(NOTICES, following, gateway.settings.limits.wait, answers=False)
-    return JSONResponse(answer, 200 if held else 202)
+    return JSONResponse(said, 200 if held else 202)
 
 
 # ---- preferences
@@ -259,16 +255,13 @@ async def _put_preferences(request: Request) -> Response:
     user, gateway = caller(request).user, gateway_of(request)
     text = await body_text(request, "data", "The preferences")
     json_object(text)
-    parts = {name: compact(raw) for name, raw in members(text).items() if name != "position"}
-    text = "{" + ",".join(f"{quoted(name)}:{raw}" for name, raw in parts.items()) + "}"
+    text = joined({name: compact(raw) for name, raw in members(text).items() if name != "position"})
     checked(json_object(text), gateway.settings.channels)
     cmd = repeat_key(request) or new_id()
     placed = await put(
         gateway, NOTICES, user, PreferencesChanged(**stamp(gateway), user=user, cmd=cmd, body=text.encode())
     )
-    following = {placed.partition: placed.offset + 1}
-    held = await gateway.database.reaches(NOTICES, following, gateway.settings.limits.wait, answers=False)
-    return JSONResponse({"position": gateway.live.token(NOTICES, following)}, 200 if held else 202)
+    return JSONResponse({"position": gateway.position_after(placed)}, 200 if await gateway.rows_hold(placed) else 202)
 
 
 def _next(tx: Any, gateway: Gateway, user: str) -> int:

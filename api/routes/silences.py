@@ -5,7 +5,6 @@ Everybody may mute what is forwarded to themselves. What mutes others, or everyo
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
@@ -53,7 +52,7 @@ from topics.catalogue import CONTROLS
 from topics.events import SilenceEnded, SilenceSet
 from topics.ids import derived_id, new_id
 from topics.json_text import dumps, encoded, joined, members
-from topics.produce import Placed
+from topics.produce import Placed, now_us
 
 SCOPE = "configs"
 
@@ -104,7 +103,7 @@ async def _set(request: Request) -> Response:
     wanted = valid(NewSilence, json_object(await body_text(request)))
     user = None if wanted.everyone else (wanted.user or identity.user)
     _need(identity, user)
-    now = _now()
+    now = now_us() // 1000
     until = until_ms(wanted.until, now) if wanted.until is not None else now + (wanted.for_ or 0)
     if until <= now:
         raise Problem("bad_field", "for: longer than nothing")
@@ -151,7 +150,7 @@ async def _list(request: Request) -> Response:
     found = await gateway.database.read(
         silences.page,
         None if identity.may(SCOPE) else identity.user,
-        _now() if everything == "false" else 0,
+        now_us() // 1000 if everything == "false" else 0,
         after,
         limit + 1,
     )
@@ -216,10 +215,8 @@ def _silence_id(request: Request, identity: Identity) -> str:
 
 async def _answer(gateway: Gateway, placed: Placed, parts: dict[str, str], status: int) -> Response:
     """Once the read model has it; after a bounded time 202."""
-    following = {placed.partition: placed.offset + 1}
-    held = await gateway.database.reaches(CONTROLS, following, gateway.settings.limits.wait, answers=False)
-    position = quoted(gateway.live.token(CONTROLS, following))
-    return object_response(parts | {"position": position}, status if held else 202)
+    held = await gateway.rows_hold(placed)
+    return object_response(parts | {"position": quoted(gateway.position_after(placed))}, status if held else 202)
 
 
 def _parts(silence: Silence) -> dict[str, str]:
@@ -238,10 +235,6 @@ def _parts(silence: Silence) -> dict[str, str]:
         "by": quoted(silence.by),
         "set_at": when(silence.at),
     }
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 CALLS = (_list, _set, _get, _end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
@@ -19,6 +18,7 @@ from api.routes.silences import Id
 from api.sending import put
 from topics.catalogue import CONTROLS
 from topics.events import TokenRevoked
+from topics.produce import now_us
 
 SCOPE = "tokens"
 
@@ -59,14 +59,14 @@ async def _revoke(request: Request) -> Response:
         token_id=wanted.id or "",
         until=FOR_EVER if wanted.until is None else int(wanted.until.timestamp() * 1000) + MARGIN_MS,
         user=wanted.user,
-        issued_until=0 if wanted.user is None else int(time.time() * 1000),
+        issued_until=0 if wanted.user is None else now_us() // 1000,
     )
     # Keys of their own kind: a token may be named like a user, or like a silence.
     key = f"token:{wanted.id}" if wanted.user is None else f"tokens-of:{wanted.user}"
     placed = await put(gateway, CONTROLS, key, event)
     following = {placed.partition: placed.offset + 1}
     held = await gateway.live.passes(CONTROLS, following, gateway.settings.limits.wait)
-    return JSONResponse({"position": gateway.live.token(CONTROLS, following)}, 200 if held else 202)
+    return JSONResponse({"position": gateway.position_after(placed)}, 200 if held else 202)
 
 
 CALLS = (_revoke,)
