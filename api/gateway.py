@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
@@ -90,10 +90,7 @@ class Gateway:
         self.draining = False
         self.writable = asyncio.Event()
         self._begun = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
-        self._rows_watch: asyncio.Task[None] | None = None
-        self._round: asyncio.Task[None] | None = None
-        self._keys: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._rows_of = ""
 
     # ---- its life
@@ -102,26 +99,25 @@ class Gateway:
         if self.settings.metrics_port is not None:
             self.metrics.ready.set_function(lambda: self.ready)
             self.metrics.serve(self.settings.metrics_port)
-        self._reader = asyncio.create_task(self.live.run(self._begin, self._take, self._wanted, self._forget))
-        self._reader.add_done_callback(must_not_fail)
-        self._rows_watch = asyncio.create_task(self._watch_rows())
-        self._rows_watch.add_done_callback(must_not_fail)
-        self._round = asyncio.create_task(self._go_round())
-        self._round.add_done_callback(must_not_fail)
+        reading = self.live.run(self._begin, self._take, self._wanted, self._forget)
+        for runs in (reading, self._watch_rows(), self._go_round()):
+            self._run(runs)
         if self.tokens.keys is not None:
-            self._keys = asyncio.create_task(self.tokens.keys.follow())
-            self._keys.add_done_callback(must_not_fail)
+            self._run(self.tokens.keys.follow())
 
     async def stop(self) -> None:
         """Close everything."""
-        tasks = [t for t in (self._reader, self._rows_watch, self._round, self._keys) if t is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.intake.stop()
         await asyncio.gather(self.producer.stop(), self.ranges.stop(), self.expander.stop())
         self.metrics.stop()
         await asyncio.get_running_loop().run_in_executor(None, self.database.close)
+
+    def _run(self, runs: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(runs))
+        self._tasks[-1].add_done_callback(must_not_fail)
 
     async def drain(self) -> None:
         """Send every client away, in no order and spread over time, so that they don't all come back at once."""

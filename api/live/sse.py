@@ -200,8 +200,6 @@ class EventStream(Response):
             await _either(connection.begun, task)
             if connection.over.is_set():  # the client went before the beginning
                 return
-            if connection.over.is_set():
-                return
             if connection.closing is not None:
                 raise _ended(*connection.closing)
             if task.done():
