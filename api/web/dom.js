@@ -13,7 +13,6 @@ const ICONS = { // 16 × 16; severities differ by shape, not by colour only
   archive: "M1.5 2h13v3.5h-13Zm1 4.5h11V14h-11ZM6 8v1.5h4V8Z",
   unarchive: "M1.5 2h13v3.5h-13Zm1 4.5h11V14h-11ZM8 7.5 5.2 10.3h2V13h1.6v-2.7h2Z",
   close: "m3.6 2.4 4.4 4.4 4.4-4.4 1.2 1.2L9.2 8l4.4 4.4-1.2 1.2L8 9.2l-4.4 4.4-1.2-1.2L6.8 8 2.4 3.6Z",
-  mail: "M1.5 3h13v.9L8 8.1 1.5 3.9Zm0 2.6V13h13V5.6L8 9.9Z",
 };
 
 /** An element: `class`, `text`, `on<event>` and booleans are understood, everything else is an attribute; null children are left out. */

@@ -170,5 +170,4 @@ export function createInboxView({ inbox, toasts, silences, bell, panel }) {
   });
   inbox.on("rejected", ({ as, error }) => toasts.show({ title: `Could not be marked ${as}`, text: error.message, severity: "error" }));
   inbox.subscribe((s) => { state = s; draw(); });
-  return { open, close };
 }

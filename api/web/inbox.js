@@ -6,6 +6,8 @@ import { TABS, difference, ended, isUnread, isUnseen, marked, newestFirst, raise
 const RESEND_AFTER = 10_000; // ms: accepted by the log, but its event has not come; the repeat is answered `done`
 const IDS_A_COMMAND = 500;
 
+const now = () => new Date().toISOString();
+
 function uuid() { // crypto.randomUUID exists on https and localhost only; people open the page by plain http in their LAN too
   const b = crypto.getRandomValues(new Uint8Array(16));
   b[6] = (b[6] & 0x0f) | 0x40;
@@ -16,11 +18,8 @@ function uuid() { // crypto.randomUUID exists on https and localhost only; peopl
 /**
  * @param connection   of connection.js; the inbox is one subscription on it
  * @param fetchPage    async ({state, cursor, limit, at_least}) → {items, next, counts, position}
- * @param reached      (position, target) → has this stream come as far as target? Positions are opaque here: without a way to
- *                     compare, an applied command leaves at once; its event has come or will come, so the worst is a flicker
  */
-export function createInbox({ connection, fetchPage, pageSize = 20, reached = () => true, now = () => new Date().toISOString(),
-  later = (f, ms) => setTimeout(f, ms) }) {
+export function createInbox({ connection, fetchPage, pageSize = 20, later = (f, ms) => setTimeout(f, ms) }) {
   let rows = new Map(), arrivals = new Map(), arrived = 0, generation = 0;
   let counts = { unread: 0, unseen: 0 }, position = null, pending = [], missed = [], loads = 0;
   let status = "connecting", error = null, tab = "all", memo = null, queued = false, pages = freshPages(), subscription = null;
@@ -55,10 +54,9 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     }
     counts = c ?? counts;
     position = p ?? position;
-    settleReached();
     changed();
     fresh.filter(isUnseen).forEach((n) => emit("arrived", n));
-    pending.filter((c) => !c.done).forEach(send);
+    pending.forEach(send);
   }
   function push(frame) {
     const { event } = frame;
@@ -67,7 +65,6 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     counts = frame.counts ?? counts;
     position = frame.position ?? position;
     if (event?.cause) settle(pending.find((c) => c.cmd === event.cause), event.ids);
-    settleReached();
     changed();
     const unknown = !event?.notice && (event?.ids ?? []).some((id) => !rows.has(id));
     if (unknown && ["unarchived", "returned"].includes(event.op)) begin(); // it is back, and this page has never had it
@@ -88,7 +85,6 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     pending = pending.filter((c) => c !== command);
     command.settled(ids ?? command.touched);
   }
-  const settleReached = () => pending.filter((c) => c.done && reached(position, c.done)).forEach((c) => settle(c));
   function refuse(command, problem) {
     pending = pending.filter((c) => c !== command);
     command.settled([]);
@@ -102,7 +98,9 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     try {
       const ok = await connection.request({ mark: { cmd, as, ...(ids ? { ids } : { all: true, up_to }), ...(until ? { until } : {}) } });
       if (!waits()) return;
-      if (ok.done) { command.done = ok.position ?? position; settleReached(); changed(); } else again();
+      if (!ok.done) return again();
+      settle(command); // taken before: its event has come or will come, so the worst is a flicker
+      changed();
     } catch (problem) {
       if (problem.code === "connection_lost" || !waits()) return; // the next answer to subscribe sends it again
       if (problem.retry) again(); else refuse(command, problem);
@@ -186,13 +184,12 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     subscription?.unsubscribe();
     subscription = connection.subscribe("inbox", { answer, push, error: (e) => { error = e; changed(); } });
   }
-  connection.onStatus((s) => { status = s; emit("status", s); changed(); });
+  connection.onStatus((s) => { status = s; changed(); });
   return {
     get state() { return state(); },
     subscribe(f) { listeners.add(f); f(state()); return () => listeners.delete(f); },
     on(name, f) { (handlers[name] ??= new Set()).add(f); return () => handlers[name].delete(f); },
     start() { if (!subscription) begin(); },
-    stop() { subscription?.unsubscribe(); subscription = null; },
     more,
     show(name) { tab = name; changed(); if (pages[tab].floor === Infinity) more(); },
     seen() { if (position && state().counts.unseen) command("seen"); },
@@ -200,10 +197,6 @@ export function createInbox({ connection, fetchPage, pageSize = 20, reached = ()
     unread: (ids) => mark("unread", ids),
     archive: (ids) => mark("archived", ids),
     unarchive: (ids) => mark("unarchived", ids),
-    readByEntity(type, id) {
-      const ids = [...state().rows.values()].filter((n) => isUnread(n) && n.entity?.type === type && n.entity?.id === id).map((n) => n.id);
-      if (ids.length) mark("read", ids);
-    },
     /** Marks all up to the position shown as read; `undo` marks exactly those that this command changed as unread. */
     readAll() {
       if (!position) return null;

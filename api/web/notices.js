@@ -34,9 +34,9 @@ export const isUnread = (n) => present(n) && !n.state?.read_at;
 export const isUnseen = (n) => present(n) && !n.state?.seen_at;
 
 export const TABS = {
-  all: { label: "All", state: undefined, holds: present },
-  unread: { label: "Unread", state: "unread", holds: isUnread },
-  archived: { label: "Archived", state: "archived", holds: (n) => Boolean(n.state?.archived_at) },
+  all: { state: undefined, holds: present },
+  unread: { state: "unread", holds: isUnread },
+  archived: { state: "archived", holds: (n) => Boolean(n.state?.archived_at) },
 };
 
 /** Milliseconds of the raise; text can't be compared, because "…05Z" and "…05.1Z" sort the wrong way round. */

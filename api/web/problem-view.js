@@ -2,17 +2,14 @@
 // details (RFC 9457) are shown too, so that a newer gateway can say more without a newer page.
 import { h } from "./dom.js";
 
-const KNOWN = ["type", "title", "status", "detail", "instance", "code", "errors", "todo"];
+const KNOWN = ["type", "title", "status", "detail", "code", "todo"];
 
 export function problemView(problem, ...actions) {
   const body = problem.body ?? {}, title = body.title ?? problem.message;
   const rest = Object.entries(body).filter(([name, v]) => !KNOWN.includes(name) && v !== null && v !== "");
-  const errors = (Array.isArray(body.errors) ? body.errors : []).map((e) =>
-    h("li", { text: typeof e === "string" ? e : [(Array.isArray(e.loc) ? e.loc.join(".") : e.field ?? e.pointer), e.detail ?? e.message ?? e.msg].filter(Boolean).join(": ") }));
   const view = h("div", { class: "problem", role: "alert" },
     h("p", { class: "title", text: title }),
     body.detail && body.detail !== title ? h("p", { text: body.detail }) : null,
-    errors.length ? h("ul", {}, errors) : null,
     body.todo ? h("p", { text: body.todo }) : null,
     ...rest.map(([name, v]) => h("p", { text: `${name.replaceAll("_", " ")}: ${typeof v === "string" ? v : JSON.stringify(v)}` })),
     body.code ? h("p", { class: "code", text: `${body.code}${problem.status ? ` · HTTP ${problem.status}` : ""}` }) : null,
