@@ -22,7 +22,7 @@ from api.live.fan_out import Watcher
 from api.live.filters import Filter
 from api.live.frames import answer_text, quoted
 from api.live.protocol import Subscribe
-from api.live.tail import UNKNOWN, Entry, read_back
+from api.live.tail import UNKNOWN, Since, read_back
 from api.problems import Problem
 from api.settings import Limits
 from topics.catalogue import entity_topic
@@ -153,7 +153,7 @@ class EntitySubscription:
         with log_away():
             await self._replay(at, end)
 
-    async def _repeat(self, here: list[tuple[int, Entry, bool]], at: dict[int, int], end: dict[int, int]) -> None:
+    async def _repeat(self, here: list[Since], at: dict[int, int], end: dict[int, int]) -> None:
         """From memory: frames that others had, too, as soon as their tokens are the same."""
         log, quiet = self._gateway.live, 0
         said: str | None = log.token(self._topic, at)

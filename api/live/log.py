@@ -131,9 +131,15 @@ class LiveLog:
 
     async def passes(self, topic: str, following: Mapping[int, int], seconds: float) -> bool:
         """Wait until everything before these offsets has been read; false when the time is over."""
+
+        def missing() -> bool:
+            return any(self.positions.get(Spot(topic, p), 0) < n for p, n in following.items())
+
+        if not missing():  # a deadline costs more than all the rest
+            return True
         try:
             async with asyncio.timeout(seconds):
-                while any(self.positions.get(Spot(topic, p), 0) < n for p, n in following.items()):
+                while missing():
                     await self._moved.wait()
         except TimeoutError:
             return False

@@ -47,6 +47,9 @@ class Entry(NamedTuple):
         return ENTRY_BYTES + (sys.getsizeof(before.body) if before is not None and before is not UNKNOWN else 0)
 
 
+Since = tuple[int, Entry, bool]  # its number, and whether the token of all holds for whoever asked
+
+
 class Tail:
     """`frame` builds the frame of a change with a position; at most `records` and `size` bytes are kept.
 
@@ -67,6 +70,7 @@ class Tail:
         self._numbers: dict[int, list[int]] = {p: [] for p in first}
         self._frames: dict[tuple[str, int], Frame | None] = {}
         self._batches: dict[tuple[str, int, int], list[Batch]] = {}
+        self._asked: tuple[Mapping[int, int], list[Since]] | None = None  # the last question, and its answer
         self._entry_bytes = self._frame_bytes = 0
 
     @property
@@ -89,6 +93,7 @@ class Tail:
 
     def append(self, entry: Entry) -> None:
         """What was read just now."""
+        self._asked = None
         self._numbers.setdefault(entry.partition, []).append(self._dropped + len(self._entries))
         self._offsets.setdefault(entry.partition, []).append(entry.offset)
         self._entries.append(entry)
@@ -115,6 +120,7 @@ class Tail:
 
     def prepend(self, entries: Sequence[Entry], first: Mapping[int, int]) -> None:
         """What was read back later: all from the offsets `first` up to where the tail began until now."""
+        self._asked = None
         self._entries[0:0] = entries
         self._dropped -= len(entries)
         for partition, offset in first.items():
@@ -138,8 +144,15 @@ class Tail:
             return UNKNOWN
         return self._entries[self._numbers[partition][i] - self._dropped].change.before
 
-    def since(self, at: Mapping[int, int]) -> list[tuple[int, Entry, bool]]:
-        """What came after these offsets: its number, the record, and whether the token of all holds for this client."""
+    def since(self, at: Mapping[int, int]) -> list[Since]:
+        """What came after these offsets. Those who come back together were mostly told the same before: it is gathered
+        once for all of them.
+        """
+        if self._asked is None or self._asked[0] != at:
+            self._asked = dict(at), self._since(at)
+        return self._asked[1]
+
+    def _since(self, at: Mapping[int, int]) -> list[Since]:
         start, shared = self._dropped + len(self._entries), self._dropped
         for partition, offsets in self._offsets.items():
             i, numbers = bisect_left(offsets, at[partition]), self._numbers[partition]
@@ -172,7 +185,7 @@ class Tail:
             self._frame_bytes += size
         return found
 
-    def batches(self, numbered: Sequence[tuple[int, Entry, bool]], wanted: Filter | None) -> list[Batch]:
+    def batches(self, numbered: Sequence[Since], wanted: Filter | None) -> list[Batch]:
         """The frames that everybody with this filter had, in pieces: joined once for all who ask for the same."""
         key = (wanted.name if wanted else "", numbered[0][0], numbered[-1][0])
         found = self._batches.get(key)

@@ -96,6 +96,24 @@ def test_equal_filters_share_their_frames_and_their_bytes() -> None:
     assert tail.batches(tail.since({0: 8}), low)[0].frames == one[0].frames[3:]
 
 
+def test_what_many_ask_is_gathered_once_until_more_was_read() -> None:
+    tail, log = Tail(100, 10**6, frame), Log({0: 0})
+    tail.begin(log.vector)
+    older = [log.next(0) for _ in range(3)]
+    tail.begin(log.vector)
+    for _ in range(20):
+        tail.append(log.next(0))
+    at = {0: 13}
+    assert tail.since(at) is tail.since({0: 13})
+    at[0] = 20
+    assert [e.offset for _, e, _ in tail.since(at)] == [20, 21, 22]
+    tail.append(log.next(0))
+    assert [e.offset for _, e, _ in tail.since(at)] == [20, 21, 22, 23]
+    assert len(tail.since({0: 3})) == 21
+    tail.prepend(older, {0: 0})
+    assert len(tail.since({0: 0})) == 24
+
+
 def test_its_memory_is_bounded_whatever_is_read_and_asked_for() -> None:
     size = 1024 * 1024
     filters = [parse({"key": "n", "op": "ge", "val": n}) for n in range(8)]
