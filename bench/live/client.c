@@ -99,6 +99,21 @@ static void is_there(Socket *s) {
     if (there == count && target < 0) puts("ready"), fflush(stdout);
 }
 
+static void delivered(Socket *s, const char *number, const char *time, uint64_t at) {
+    int64_t n = strtoll(number + 3, NULL, 10);
+    if (s->last >= 0 && n <= s->last) repeated++;
+    else if (s->last >= 0 && stride) missing += (uint64_t)((n - s->last) / stride - 1);
+    if (n > s->last) s->last = n;
+    if (target >= 0 && n == target && ++caught == count)
+        printf("caught %.4f\n", (double)(now() - back_at) / 1e9), fflush(stdout);
+    deliveries++;
+    if (n < skip) return;
+    measured++;
+    uint64_t us = (at - strtoull(time + 3, NULL, 10)) / 1000;
+    if (us > largest) largest = us;
+    took[us / STEP_US < STEPS ? us / STEP_US : STEPS - 1]++;
+}
+
 static void message(Socket *s, char *text, size_t size, uint64_t at) {
     char *number = memmem(text, size, "#n:", 3), *time;
     if (!number) {
@@ -112,19 +127,9 @@ static void message(Socket *s, char *text, size_t size, uint64_t at) {
         char *end = memchr(position + 12, '"', 250);
         if (end) memcpy(s->position, position + 12, (size_t)(end - position - 12)), s->position[end - position - 12] = 0;
     }
-    if (!number || !(time = memmem(number, size - (size_t)(number - text), ",t:", 3))) return;
-    int64_t n = strtoll(number + 3, NULL, 10);
-    if (s->last >= 0 && n <= s->last) repeated++;
-    else if (s->last >= 0 && stride) missing += (uint64_t)((n - s->last) / stride - 1);
-    if (n > s->last) s->last = n;
-    if (target >= 0 && n == target && ++caught == count)
-        printf("caught %.4f\n", (double)(now() - back_at) / 1e9), fflush(stdout);
-    deliveries++;
-    if (n < skip) return;
-    measured++;
-    uint64_t us = (at - strtoull(time + 3, NULL, 10)) / 1000;
-    if (us > largest) largest = us;
-    took[us / STEP_US < STEPS ? us / STEP_US : STEPS - 1]++;
+    for (char *end = text + size; number && (time = memmem(number, (size_t)(end - number), ",t:", 3));
+         number = memmem(time, (size_t)(end - time), "#n:", 3)) /* centrifuge joins several */
+        delivered(s, number, time, at);
 }
 
 /* All whole frames in `data`; how many bytes they were. */

@@ -1,8 +1,9 @@
 """`python -m bench.live.producer BOOTSTRAP TOPIC KIND RATE COUNT FIRST`: paced messages, each with its number and the
 monotonic time in nanoseconds, so that whoever gets one knows how long it was under way.
 
-KIND: `text` (the bare message), `vm` (an entity of that type; any other name, too, and `a,b` takes turns among topics
-that end so), `inbox:USERS` (notices to so many users in turn), `http` (BOOTSTRAP and TOPIC: a port, a path to POST to).
+KIND: `text` (the bare message; `text:USERS`: with so many keys in turn), `vm` (an entity of that type; any other name,
+too, and `a,b` takes turns among topics that end so), `inbox:USERS` (notices to so many users in turn), `http`
+(BOOTSTRAP and TOPIC: a port, a path to POST to).
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ def message(number: int) -> bytes:
 
 def records(kind: str) -> Callable[[int], tuple[str, bytes, bytes]]:
     """The end of the topic's name, key and value of the record with a number."""
+    kind, _, several = kind.partition(":")
+    users = int(several or 1)
     if kind == "text":
-        return lambda n: ("", b"a", message(n))
-    if kind.startswith("inbox"):
-        users = int(kind.partition(":")[2])
+        return lambda n: ("", b"user-%d" % (n % users), message(n))
+    if kind == "inbox":
         return lambda n: ("", *_notice(n, users))
     types = kind.split(",")
     return lambda n: (_end(types, n), b"a", encode(_change(types[n % len(types)], n)))

@@ -1,6 +1,6 @@
 """`python -m bench live[:PART,…]`: what it costs to tell a thousand clients, and how soon they know, beside nginx with
-nchan, python-socketio, a loop of Starlette's `send_text`, and a loop of send() in C. Parts: fan_out, inboxes, idle,
-filters, reconnect.
+nchan, centrifuge (Go), python-socketio, a loop of Starlette's `send_text`, and a loop of send() in C. Parts: fan_out,
+inboxes, idle, filters, reconnect.
 
 The server is pinned to one core, the client and whoever writes to another; the broker runs where there is room.
 """
@@ -16,7 +16,18 @@ from contextlib import AbstractContextManager, contextmanager
 import psutil
 
 from bench.live.producer import SIZE
-from bench.live.sides import NCHAN, PEERS, SUBSCRIBE, TYPES, Side, gateway, nchan, python_peer
+from bench.live.sides import (
+    CENTRIFUGE,
+    NCHAN,
+    PEERS,
+    SUBSCRIBE,
+    TYPES,
+    Side,
+    centrifuge,
+    gateway,
+    nchan,
+    python_peer,
+)
 from bench.live.tools import SERVER_CORE, Figures, Others, Programs, Talk, cpu_s, pinned, produce
 from bench.log import Log, log
 from bench.site import free_port
@@ -61,6 +72,8 @@ def fan_out(programs: Programs, made: Log) -> None:
 
 def _sides(programs: Programs, made: Log) -> Iterator[AbstractContextManager[Side]]:
     yield _ours(made)
+    if CENTRIFUGE.exists():
+        yield centrifuge(made)
     if NCHAN.exists():
         yield nchan(programs.folder)
     if PEERS.exists():
@@ -130,24 +143,31 @@ def _rest(*known: object) -> list[int]:
 # ---- inboxes
 def inboxes(programs: Programs, made: Log) -> None:
     """An inbox for each client, 1,000 notices a second in all."""
+    print("| inboxes | server | notices/s | CPU µs a notice | p50, p99, max (ms) | missing, twice, cut | other work |")
+    print("|---" * 7 + "|")
+    with gateway(made) as running:
+        talk, topic = running.talk(SUBSCRIBE % "inbox", users=CLIENTS), made.catalogue.physical(NOTICES)
+        kind = f"inbox:{CLIENTS}"
+        _each(programs, Side("Tidings", (running.pid,), running.port, talk, made.cluster.bootstrap, topic, kind))
+    if CENTRIFUGE.exists():
+        with centrifuge(made, users=CLIENTS) as side:
+            _each(programs, side)
+
+
+def _each(programs: Programs, side: Side) -> None:
     rate = 1_000
     warm, count = int(rate * WARM_S), int(rate * SECONDS)
-    print("| inboxes | notices/s | CPU µs a notice | p50, p99, max (ms) | missing, twice, cut | other work |")
-    print("|---|---|---|---|---|---|")
-    with gateway(made) as running:
-        talk = running.talk(SUBSCRIBE % "inbox", users=CLIENTS)
-        with programs.client(running.port, CLIENTS, talk, stride=CLIENTS, skip=warm) as client:
-            where, topic = made.cluster.bootstrap, made.catalogue.physical(NOTICES)
-            produce(where, topic, f"inbox:{CLIENTS}", rate=rate, count=warm).wait()
-            others, before = Others(client.pid, running.pid, *_rest(client.pid, running.pid)), cpu_s(running.pid)
-            produce(where, topic, f"inbox:{CLIENTS}", rate=rate, count=count, first=warm).wait()
-            time.sleep(SETTLE_S)
-            cpu, share = cpu_s(running.pid) - before, others.share()
-            found = client.figures()
+    with programs.client(side.port, CLIENTS, side.talk, stride=CLIENTS, skip=warm) as client:
+        produce(side.where, side.topic, side.kind, rate=rate, count=warm).wait()
+        others, before = Others(client.pid, *side.pids, *_rest(client.pid, side.pids)), cpu_s(*side.pids)
+        produce(side.where, side.topic, side.kind, rate=rate, count=count, first=warm).wait()
+        time.sleep(SETTLE_S)
+        cpu, share = cpu_s(*side.pids) - before, others.share()
+        found = client.figures()
     faults = f"{found.missing + count - found.measured:,}, {found.repeated:,}, {found.closed:,}"
     times = f"{found.p50:.1f}, {found.p99:.1f}, {found.max:.1f}"
     cost = cpu / found.measured * 1e6
-    print(f"| {CLIENTS:,} | {rate:,} | {cost:.0f} | {times} | {faults} | {share:.0%} |")
+    print(f"| {CLIENTS:,} | {side.name} | {rate:,} | {cost:.0f} | {times} | {faults} | {share:.0%} |", flush=True)
 
 
 # ---- idle connections

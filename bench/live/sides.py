@@ -27,6 +27,7 @@ from topics.catalogue import entity_topic
 
 TYPES = ("vm", *(f"t{i}" for i in range(10)))
 PEERS = Path(sys.prefix) / "bench-peers"  # python-socketio: `scripts/prerequisites peer` puts it there
+CENTRIFUGE = Path(sys.prefix) / "bench-centrifuge"  # Go: put there by the same
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 SCOPES = ("entities:read:*",)
 READY_S = 60.0
@@ -120,6 +121,20 @@ def python_peer(log: Log, name: str) -> Iterator[Side]:
         _until(f"http://127.0.0.1:{port}/", process)
         names = {"starlette": "Starlette, `send_text`", "socketio": "python-socketio, `emit`"}
         yield Side(names[name], (process.pid,), port, talk, log.cluster.bootstrap, topic, "text")
+
+
+@contextmanager
+def centrifuge(log: Log, *, users: int = 0) -> Iterator[Side]:
+    """The library that Centrifugo is made of; with `users` a channel for each, otherwise one for all."""
+    topic, port = f"peer-centrifuge-{secrets.token_hex(4)}", free_port()
+    asyncio.run(_make(log.cluster.bootstrap, topic))
+    command = [str(CENTRIFUGE), str(port), log.cluster.bootstrap, topic, *(["keys"] if users else [])]
+    names = tuple(f"user-{i}" for i in range(users)) or ("one",)
+    kind = f"text:{users}" if users else "text"
+    with _running(pinned(SERVER_CORE, *command)) as process:
+        _until(f"http://127.0.0.1:{port}/", process)
+        talk = Talk("/ws", frames=('{"id":1,"connect":{"token":"%t"}}',), tokens=names)
+        yield Side("centrifuge (Go)", (process.pid,), port, talk, log.cluster.bootstrap, topic, kind)
 
 
 @contextmanager
