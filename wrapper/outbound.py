@@ -11,12 +11,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from kafka.partitioner import DefaultPartitioner
 
 from topics.catalogue import ALERT_REPORTS, DEAD_LETTERS, NOTICE_REQUESTS, SCHEMAS, Catalogue
 from topics.cluster import REQUEST_BYTES, Cluster
@@ -29,6 +28,9 @@ from topics.schemas import newest_schemas
 
 SUBJECT = "tidings-wrapper"  # who sends the notices to the operators
 OPERATORS_MS = 300_000  # unread for so long, it goes out as e-mail
+
+Headers = Sequence[tuple[str, bytes]]
+OnError = Callable[[BaseException], None]
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +62,13 @@ class Outbound:
         for future in sent:
             future.get(timeout=30)
 
-    def partition_of(self, topic: str, key: str) -> int:
-        """Where Kafka's own partitioner puts this key."""
-        all_ = list(range(self._catalogue.topics()[topic].partitions))
-        partition: int = DefaultPartitioner()(key.encode(), all_, all_)
-        return partition
-
     def place(self, topic: str, key: str, data: bytes, *, give_up: Callable[[], bool]) -> bool:
         """Send and wait until it is acknowledged, the same bytes again after each failure; false once `give_up` says
         so.
         """
         while True:
             try:
-                self._send(topic, key, data).get(timeout=40)
+                self._send(topic, key.encode(), data).get(timeout=40)
             except KafkaError as error:
                 log.warning(
                     "not acknowledged, sending it again topic=%s key=%s error=%s", topic, key, type(error).__name__
@@ -89,14 +85,11 @@ class Outbound:
             log.warning("a commit was not acknowledged alert=%s error=%s", alert, type(error).__name__)
             failed()
 
-        try:
-            self._send(NOTICE_REQUESTS, alert, data).add_errback(on_error)
-        except KafkaError as error:
-            on_error(error)
+        self._try(NOTICE_REQUESTS, alert.encode(), data, on_error)
 
     def put(self, topic: str, key: str, event: Event) -> None:
         """An event whose loss the rules can bear: a report, a checkpoint."""
-        self._put(topic, key.encode(), encode(event), [])
+        self._put(topic, key.encode(), encode(event))
 
     def report(self, alert: str, shard: int, kind: str, *, config_id: str | None = None, **told: str) -> None:
         """Tell people how an alert is."""
@@ -133,7 +126,7 @@ class Outbound:
                 entity_id=None,
                 body=dumps({"title": f"Alert program {alert} fails"[:300], "text": text[:16_000]}).encode(),
             )
-        self._put(NOTICE_REQUESTS, f"{SUBJECT}/{key}".encode(), encode(event), [])
+        self._put(NOTICE_REQUESTS, f"{SUBJECT}/{key}".encode(), encode(event))
 
     def dead_letter(self, key: bytes | None, data: bytes, **headers: str) -> None:
         """Bytes that could not be taken, and why."""
@@ -143,18 +136,17 @@ class Outbound:
         """Send what waits, for at most 10 s."""
         self._kafka.close(timeout=10)
 
-    def _put(self, topic: str, key: bytes | None, data: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def _put(self, topic: str, key: bytes | None, data: bytes, headers: Headers = ()) -> None:
         def on_error(error: BaseException) -> None:
             log.warning("lost a record that is not part of a chain topic=%s error=%s", topic, type(error).__name__)
 
+        self._try(topic, key, data, on_error, headers)
+
+    def _try(self, topic: str, key: bytes | None, data: bytes, on_error: OnError, headers: Headers = ()) -> None:
         try:
-            self._kafka.send(self._catalogue.physical(topic), key=key, value=data, headers=headers).add_errback(
-                on_error
-            )
+            self._send(topic, key, data, headers).add_errback(on_error)
         except KafkaError as error:
             on_error(error)
 
-    def _send(self, topic: str, key: str, data: bytes) -> Any:
-        return self._kafka.send(
-            self._catalogue.physical(topic), key=key.encode(), value=data, partition=self.partition_of(topic, key)
-        )
+    def _send(self, topic: str, key: bytes | None, data: bytes, headers: Headers = ()) -> Any:
+        return self._kafka.send(self._catalogue.physical(topic), key=key, value=data, headers=list(headers))

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from topics.catalogue import NOTICE_REQUESTS, Catalogue
 from topics.cluster import Cluster
 from topics.fetch import Spot
+from topics.partition import partition_of
 from wrapper.alert_file import Alert
 from wrapper.clock import Clock
 from wrapper.outbound import Outbound
@@ -75,7 +76,8 @@ class Setting:
     @property
     def own(self) -> Spot:
         """The partition of the alert's chain."""
-        return Spot(NOTICE_REQUESTS, self.outbound.partition_of(NOTICE_REQUESTS, self.alert.name))
+        partitions = self.catalogue.topics()[NOTICE_REQUESTS].partitions
+        return Spot(NOTICE_REQUESTS, partition_of(self.alert.name, partitions))
 
     @property
     def world_file(self) -> Path | None:

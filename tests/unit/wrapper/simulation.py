@@ -172,9 +172,6 @@ class SimOutbound:
     def __init__(self, log: SimLog) -> None:
         self._log = log
 
-    def partition_of(self, topic: str, key: str) -> int:
-        return 0
-
     def place(self, topic: str, key: str, data: bytes, *, give_up: object) -> bool:
         while not self._log.send(data):
             self._log.resent += 1
