@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -38,15 +37,9 @@ _HOST = socket.gethostname()
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    watcher: NotifyWatcher
-    ending: threading.Event
-
-
 class Crew(threading.Thread):
-    """`watch` makes the watcher of a shard, to be ended by the event; `idle` is called for each shard that falls to
-    somebody else, `bug` when this thread can't go on.
+    """`watch` makes the watcher of a shard; `idle` is called for each shard that falls to somebody else, `bug` when
+    this thread can't go on.
     """
 
     def __init__(
@@ -55,7 +48,7 @@ class Crew(threading.Thread):
         cluster: Cluster,
         catalogue: Catalogue,
         *,
-        watch: Callable[[int, threading.Event], NotifyWatcher],
+        watch: Callable[[int], NotifyWatcher],
         idle: Callable[[int], None],
         bug: Callable[[], None],
     ) -> None:
@@ -65,8 +58,8 @@ class Crew(threading.Thread):
         self._bug = bug
         self._ending = threading.Event()
         self._lock = threading.Lock()
-        self._watches: dict[int, _Watch] = {}
-        self._leaving: list[_Watch] = []
+        self._watchers: dict[int, NotifyWatcher] = {}
+        self._leaving: list[NotifyWatcher] = []
         self._group = f"{catalogue.prefix}tidings-wrapper-{alert.name}"
 
     def run(self) -> None:
@@ -100,12 +93,12 @@ class Crew(threading.Thread):
     def ended(self) -> bool:
         """Whether nothing of it runs any more."""
         with self._lock:
-            return self._ending.is_set() and not any(w.watcher.is_alive() for w in self._leaving)
+            return self._ending.is_set() and not any(w.is_alive() for w in self._leaving)
 
     def join_all(self) -> None:
         """Wait for that. What hangs on a broker that is away is left behind."""
-        for watch in list(self._leaving):
-            watch.watcher.join()
+        for watcher in list(self._leaving):
+            watcher.join()
         self.join(timeout=AGAIN_S)
 
     def _nobody_else(self) -> bool:
@@ -143,8 +136,8 @@ class Crew(threading.Thread):
                         self._divide(set())
             with self._lock:
                 leaving = list(self._leaving)
-            for watch in leaving:  # what they acknowledged is on the log before another begins
-                watch.watcher.join()
+            for watcher in leaving:  # what they acknowledged is on the log before another begins
+                watcher.join()
         finally:
             consumer.close(autocommit=False)
 
@@ -152,19 +145,18 @@ class Crew(threading.Thread):
         """Under the lock: run these and no others; a shard begins again only when its last watcher is gone."""
         if self._ending.is_set():
             shards = set()
-        for shard in self._watches.keys() - shards:
-            watch = self._watches.pop(shard)
-            watch.ending.set()
-            self._leaving.append(watch)
-        self._leaving = [w for w in self._leaving if w.watcher.is_alive()]
-        leaving = {w.watcher.shard for w in self._leaving}
+        for shard in self._watchers.keys() - shards:
+            watcher = self._watchers.pop(shard)
+            watcher.end()
+            self._leaving.append(watcher)
+        self._leaving = [w for w in self._leaving if w.is_alive()]
+        leaving = {w.shard for w in self._leaving}
         for shard in range(self.alert.shards):
             if shard not in shards:
                 self._idle(shard)
-            elif shard not in self._watches and shard not in leaving:
-                ending = threading.Event()
-                watch = self._watches[shard] = _Watch(self._watch(shard, ending), ending)
-                watch.watcher.start()
+            elif shard not in self._watchers and shard not in leaving:
+                self._watchers[shard] = self._watch(shard)
+                self._watchers[shard].start()
 
 
 def _has_ended(client_id: str) -> bool:

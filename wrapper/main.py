@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 
@@ -37,34 +37,21 @@ LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Order:
-    """A child asked for by another thread."""
-
-    alert: Alert
-    ready: threading.Event = field(default_factory=threading.Event)
-    child: Child | None = None
-    error: CannotStart | None = None
-
-
 class _Nursery:
     """Starts children in the thread that calls `work`."""
 
     def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[Alert, Future[Child]] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
 
     def spawn(self, alert: Alert) -> Child:
         """From any thread. CannotStart, Stopped."""
-        order = _Order(alert)
-        self._orders.put(order)
-        while not order.ready.wait(1):
+        child: Future[Child] = Future()
+        self._orders.put((alert, child))
+        while not wait([child], timeout=1).done:
             if self._closed.is_set():
                 raise Stopped
-        if order.error is not None:
-            raise order.error
-        assert order.child is not None  # noqa: S101 - one of the two is there
-        return order.child
+        return child.result()
 
     def close(self) -> None:
         """`work` returns."""
@@ -80,11 +67,11 @@ class _Nursery:
                 continue
             if order is None:
                 break
+            alert, child = order
             try:
-                order.child = Child(order.alert)
+                child.set_result(Child(alert))
             except CannotStart as error:
-                order.error = error
-            order.ready.set()
+                child.set_exception(error)
         self._closed.set()
 
 
@@ -118,7 +105,7 @@ def run(
         bugs.set()
         nursery.close()
 
-    def watch(alert: Alert, shard: int, ending: threading.Event) -> NotifyWatcher:
+    def watch(alert: Alert, shard: int) -> NotifyWatcher:
         name = shown_as(alert, shard)
         setting = Setting(
             alert=alert,
@@ -127,7 +114,7 @@ def run(
             outbound=outbound,
             clock=Clock(),
             instance=instance,
-            ending=ending,
+            ending=threading.Event(),
             timing=timing or Timing(),
             numbers=shown.setdefault(name, Numbers()),
             shard=shard,
@@ -203,24 +190,20 @@ class _Crews:
 def _connect(cluster: Cluster, catalogue: Catalogue, stop: threading.Event) -> Outbound | None:
     """The producer, with the schemas published; waits for the broker, until `stop`: then null."""
     while not stop.is_set():
+        outbound: Outbound | None = None
         try:
             outbound = Outbound(cluster, catalogue)
-        except KafkaError as error:
-            log.warning(
-                "no answer from Kafka, trying again bootstrap=%s error=%s", cluster.bootstrap, type(error).__name__
-            )
-            stop.wait(CONNECT_AGAIN_S)
-            continue
-        try:
             outbound.publish_schemas()
         except KafkaError as error:
-            log.warning(
-                "the schemas can't be published, trying again (tidings topics apply?) error=%s", type(error).__name__
-            )
-            outbound.close()
+            where, name = cluster.bootstrap, type(error).__name__
+            if outbound is None:
+                log.warning("no answer from Kafka, trying again bootstrap=%s error=%s", where, name)
+            else:
+                log.warning("the schemas can't be published, trying again (tidings topics apply?) error=%s", name)
+                outbound.close()
             stop.wait(CONNECT_AGAIN_S)
-            continue
-        return outbound
+        else:
+            return outbound
     return None
 
 

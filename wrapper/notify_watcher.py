@@ -52,6 +52,10 @@ class NotifyWatcher(threading.Thread):
         self._told: bool | None = None  # whether the operators think it gets nowhere; null: who knows
         self._suspects: dict[Place, int] = {}  # the inputs at which it may have ended, and how often it surely did
 
+    def end(self) -> None:
+        """Ask it to; from any thread."""
+        self._setting.ending.set()
+
     def run(self) -> None:
         """Run after run, until the end."""
         try:
