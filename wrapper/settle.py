@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from topics.events import Cause, Effect, Lane
+from topics.events import Effect, Lane
 from topics.fetch import Spot
 from topics.json_text import dumps, joined
 from wrapper.chain import Fold, Open
@@ -137,15 +137,12 @@ def _take(out: Settled, fold: Fold, world: World, message: Notice | Resolve) -> 
 
 
 def _notice(fold: Fold, world: World, config: Config, message: Notice, op: str) -> Effect:
-    about = message.entity
-    entity = world.entity(about.type, about.id) if about else None
+    ref = message.entity
+    kind, id_ = (ref.type, ref.id) if ref else (None, None)
+    about = Open("", message.config, kind, id_, message.severity or "warning")
     if op == "update":  # who is told stays as it was; what it is about too
         was = fold.open[message.key]
-        severity = message.severity or was.severity
-        config_id, kind, id_ = was.config_id, was.entity_type, was.entity_id
-    else:
-        severity = message.severity or "warning"
-        config_id, kind, id_ = message.config, about.type if about else None, about.id if about else None
+        about = replace(was, severity=message.severity or was.severity)
     notice = {
         "title": dumps(message.title),
         "text": dumps(message.text),
@@ -153,43 +150,37 @@ def _notice(fold: Fold, world: World, config: Config, message: Notice, op: str) 
         "data": message.data,
         "metric": config.metric,
     }
-    return Effect(
-        op=op,
-        key=message.key,
-        notice_id="",
-        now=fold.now,
-        config_id=config_id,
-        entity_type=kind,
-        entity_id=id_,
-        severity=severity,
-        lanes=narrowed(config.lanes, message.to),
-        forward=config.forward,
-        caused_by=_causes(config, entity),
-        body_key=None,
-        body=_body(notice, config, entity),
-    )
+    entity = world.entity(ref.type, ref.id) if ref else None
+    effect = _effect(fold, op, message.key, about, notice, config, entity)
+    return replace(effect, lanes=narrowed(config.lanes, message.to), forward=config.forward)
 
 
 def _resolve(out: Settled, fold: Fold, world: World, key: str, data: str) -> None:
     was = fold.open[key]
     config = world.config(was.config_id)
     entity = world.entity(was.entity_type or "", was.entity_id or "")
-    effect = Effect(
-        op="resolve",
+    _add(out, fold, _effect(fold, "resolve", key, was, {"data": data}, config, entity))
+
+
+def _effect(
+    fold: Fold, op: str, key: str, about: Open, notice: dict[str, str], config: Config | None, entity: Entity | None
+) -> Effect:
+    """Told to nobody yet."""
+    return Effect(
+        op=op,
         key=key,
         notice_id="",
         now=fold.now,
-        config_id=was.config_id,
-        entity_type=was.entity_type,
-        entity_id=was.entity_id,
-        severity=was.severity,
+        config_id=about.config_id,
+        entity_type=about.entity_type,
+        entity_id=about.entity_id,
+        severity=about.severity,
         lanes=(),
         forward="",
-        caused_by=_causes(config, entity),
+        caused_by=tuple(thing.cause for thing in (config, entity) if thing is not None),
         body_key=None,
-        body=_body({"data": data}, config, entity),
+        body=_body(notice, config, entity),
     )
-    _add(out, fold, effect)
 
 
 def _add(out: Settled, fold: Fold, effect: Effect) -> None:
@@ -200,10 +191,6 @@ def _add(out: Settled, fold: Fold, effect: Effect) -> None:
 def narrowed(lanes: tuple[Lane, ...], to: dict[str, list[str]] | None) -> tuple[Lane, ...]:
     """The config's lanes that `to` (channel to values) names too: it may never add one."""
     return lanes if to is None else tuple(lane for lane in lanes if lane.value in to.get(lane.channel, ()))
-
-
-def _causes(*things: Config | Entity | None) -> tuple[Cause, ...]:
-    return tuple(t.cause for t in things if t is not None)
 
 
 def _body(notice: dict[str, str], config: Config | None, entity: Entity | None) -> bytes:
