@@ -28,16 +28,12 @@ class AlertMetrics:
     def collect(self) -> Iterable[Metric]:
         """The numbers as they are now."""
         now = dict(self._numbers)
-        for name, text in COUNTERS.items():
-            counter = CounterMetricFamily(f"tidings_alert_{name}", text, labels=["alert"])
-            for alert, found in now.items():
-                counter.add_metric([alert], getattr(found, name))
-            yield counter
-        for name, text in GAUGES.items():
-            gauge = GaugeMetricFamily(f"tidings_alert_{name}", text, labels=["alert"])
-            for alert, found in now.items():
-                gauge.add_metric([alert], getattr(found, name))
-            yield gauge
+        for family, shown in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            for name, text in shown.items():
+                metric = family(f"tidings_alert_{name}", text, labels=["alert"])
+                for alert, found in now.items():
+                    metric.add_metric([alert], getattr(found, name))
+                yield metric
         ends = CounterMetricFamily("tidings_alert_ends", "Ends of the program, by cause", labels=["alert", "cause"])
         for alert, found in now.items():
             for cause, count in dict(found.ends).items():

@@ -42,14 +42,13 @@ log = logging.getLogger(__name__)
 
 
 class Over(Exception):
-    """The run ends. `kind`: crashed, stopped, standby (`instance` runs it now), refused (on_reject), waiting (for
+    """The run ends. `kind`: crashed, stopped, standby (another instance runs it now), refused (on_reject), waiting (for
     another config).
     """
 
-    def __init__(self, kind: str, reason: str, instance: str = "") -> None:
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind, self.reason = kind, reason
-        self.instance = instance
         self.progress = False
         self.last_words = ""
         self.cause = kind  # in a word, for the numbers
@@ -139,7 +138,7 @@ class Run:
         if isinstance(event, AlertStarted) and verdict is Verdict.STARTED:
             if event.instance == self._setting.instance:
                 return Over("crashed", "a late copy of our own start opened another run")
-            return Over("standby", f"{event.instance} runs this alert now", event.instance)
+            return Over("standby", f"{event.instance} runs this alert now")
         if isinstance(event, AlertMoved) and verdict is Verdict.MOVED:
             return Over("crashed", f"the alert was moved to {event.shards} shards")
         if isinstance(event, AlertCommitted) and verdict in (Verdict.ACCEPTED, Verdict.HELD):
