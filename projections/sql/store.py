@@ -6,6 +6,7 @@ Writers take the write lock with their first statement.
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ PRAGMAS = (
     "cache_size=-16000",
     "wal_autocheckpoint=4000",  # pages: a checkpoint waits for the disk, and on a backlog each page is changed often
 )
+sqlite3.register_adapter(bool, int)  # else each value is asked at length what it would like to be
 
 
 class NewerRows(RuntimeError):
