@@ -12,8 +12,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from api.notices.lanes import own_lanes
 from api.notices.plain import PlainNotice
@@ -39,8 +38,7 @@ LOOK_ROUND_S = 1.0
 TOGETHER_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """`ids`: user to the id of that user's notice; the offsets on `topic` that follow what was said."""
 
     ids: dict[str, str]
