@@ -34,8 +34,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from projections.sql.schema import delivery_requests as requests
 from projections.sql.schema import delivery_results as results
-from projections.sql.schema import meta, positions
+from projections.sql.schema import meta
 from projections.sql.store import Store
+from projections.sql.views.positions import reached
 from sender.delivery import Delivery, Taken, clock_s
 from topics.catalogue import DELIVERIES
 
@@ -240,10 +241,8 @@ def _fold(tx: Connection, *, lock: bool) -> Fold | None:
     row = tx.execute(query.with_for_update(read=True) if lock else query).first()
     if row is None:
         return None
-    found = tx.execute(
-        select(positions.c.partition, positions.c.next, positions.c.epoch).where(positions.c.topic == DELIVERIES)
-    ).all()
-    return Fold(row.stamp, row.generation, {r.partition: r.next for r in found}, {r.partition: r.epoch for r in found})
+    at = reached(tx, DELIVERIES)
+    return Fold(row.stamp, row.generation, {p: r.next for p, r in at.items()}, {p: r.epoch for p, r in at.items()})
 
 
 def _continued(tx: Connection, older: Fold, *, lock: bool) -> Fold:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from sqlalchemy import Connection, bindparam, or_, select
 
 from projections.box import Box
@@ -16,16 +13,14 @@ from projections.notice import Notice, Step
 from projections.policy import policy_of
 from projections.sql.keys import among
 from projections.sql.outbox import waiting_ids
-from projections.sql.schema import delivery_results, outbox, recipients, silences, steps
+from projections.sql.schema import delivery_results, outbox, silences, steps
+from projections.sql.views.recipients import bodies
 from projections.told import tellings, told_times
 from topics.codec import decode
 from topics.events import Decided
 
 Asked = list[tuple[Notice, Step]]
 _s = steps.c
-_PEOPLE = select(recipients.c.recipient_id, recipients.c.body).where(
-    among(recipients.c.recipient_id), recipients.c.deleted.is_(False)
-)
 _OUTCOMES = select(delivery_results.c.delivery_id, delivery_results.c.outcome).where(
     among(delivery_results.c.delivery_id)
 )
@@ -52,7 +47,8 @@ def looked_at(tx: Connection, partition: int, box: Box, asked: Asked) -> tuple[l
     open_ = [pair for identity, pair in ids.items() if identity not in answered]
     if not open_:
         return [], Looks()
-    people = dict(_rows(tx, _PEOPLE, {s.value for _, s in open_ if s.kind == "recipient"}))
+    named = {s.value for _, s in open_ if s.kind == "recipient"}
+    people = bodies(tx, named) if named else {}
     outcomes = _outcomes(tx, open_)
     carried = {(n.user, n.notice_id): gathered_in(box, n) for n, s in open_ if s.what == "digest"}
     questions = [
@@ -86,7 +82,8 @@ def _silences(tx: Connection, users: set[str], since: int) -> list[Silence]:
 
 
 def _outcomes(tx: Connection, open_: Asked) -> dict[str, str]:
-    return dict(_rows(tx, _OUTCOMES, {i for n, s in open_ if s.what == "resolved" for i in told_of(n, s.channel)}))
+    wanted = {i for n, s in open_ if s.what == "resolved" for i in told_of(n, s.channel)}
+    return {r.delivery_id: r.outcome for r in tx.execute(_OUTCOMES, {"keys": wanted})} if wanted else {}
 
 
 def _throttles(tx: Connection, partition: int, open_: Asked, looks: Looks) -> None:
@@ -115,8 +112,3 @@ def _in_flight(tx: Connection, partition: int, scopes: set[tuple[str, str]], loo
             looks.told_at.setdefault(tuple(r)[:5], []).append(r.asked_at)
         elif isinstance(decided, Decided) and (digest := digest_named(decided)):
             looks.open_digests.add((r.user_id, digest))
-
-
-def _rows(tx: Connection, query: Any, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
-    wanted = set(keys)
-    return (tuple(r) for r in tx.execute(query, {"keys": wanted})) if wanted else ()
