@@ -10,7 +10,6 @@ import asyncio
 import struct
 import time
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from aiokafka import TopicPartition
@@ -91,16 +90,19 @@ class Link(asyncio.Protocol):
         self.answer = b""
         self._buffer = bytearray()
         self._session = self._epoch = self._number = 0
+        self._moved: list[Part] = []  # since it was asked
 
     def begin(self, connection: Connection, transport: asyncio.Transport) -> None:
         """On this connection."""
         self._connection, self._transport = connection, transport
         transport.set_protocol(self)
 
-    def ask(self, moved: Iterable[Part]) -> None:
-        """For what comes next. A session's first request, and each where the broker keeps none, names all."""
+    def ask(self) -> None:
+        """For what comes after what was read. A session's first request, and each where the broker keeps none, names
+        all.
+        """
         by_topic: dict[str, list[Part]] = defaultdict(list)
-        for part in moved if self._epoch else self.parts.values():
+        for part in self._moved if self._epoch else self.parts.values():
             by_topic[part.tp.topic].append(part)
         self._number = self._number + 1 & 0x7FFFFFFF
         what = (FETCH, VERSION, self._number, 7, b"tidings", -1, WAIT_MS, 1, REQUEST_BYTES, 0)
@@ -140,9 +142,9 @@ class Link(asyncio.Protocol):
 
     def read(self) -> list[tuple[Spot, list[Message], int]]:
         """The answer, by partition, with the offset that is read next: it moves on also where there was nothing but a
-        transaction's own records. The next answer is asked for. KafkaError for what asking again does not mend.
+        transaction's own records. KafkaError for what asking again does not mend.
         """
-        data, found, moved = self.answer, [], []
+        data, found, self._moved = self.answer, [], []
         _, number, _, error, session, topics = _ANSWER.unpack_from(data)
         if error or number != self._number:
             self.close(for_code(error).__name__)  # the broker has forgotten the session, say
@@ -168,9 +170,10 @@ class Link(asyncio.Protocol):
                     continue
                 part.end = end
                 if size:
-                    moved.append(part)
+                    self._moved.append(part)
                     found.append((part.spot, _messages(part, records), part.at))
-        self.close(for_code(failed).__name__) if failed else self.ask(moved)
+        if failed:
+            self.close(for_code(failed).__name__)
         return found
 
 

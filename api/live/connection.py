@@ -91,20 +91,21 @@ class Connection:
         transport.set_write_buffer_limits(0)  # so the transport says at once that the socket takes no more
 
     # ---- what goes out
-    def write(self, frame: Frame | Batch) -> None:
+    def write(self, frame: Frame | Batch, *, at_once: bool = False) -> None:
         """Hand over a frame of this connection's own, after all that was on its way to it. Such frames of one turn of
-        the event loop go out together: the system call is most of what a frame costs.
+        the event loop go out together (the system call is most of what a frame costs), unless few come: then another
+        turn would cost more.
         """
         if not self.open:
             return
         for subscription in self.subscriptions.values():
             subscription.watcher.catch_up()
-        if not self._corked:
+        if not self._corked and not at_once:
             asyncio.get_running_loop().call_soon(self._uncork)
         data = self.bytes_of(frame)
         self._corked.append(data)
         self._corked_bytes += len(data)
-        if self._corked_bytes > CORK_BYTES:
+        if at_once or self._corked_bytes > CORK_BYTES:
             self._uncork()
 
     def deliver(self, batch: Batch) -> None:

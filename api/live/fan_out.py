@@ -32,8 +32,8 @@ MOST_BYTES = 1024 * 1024  # on their way; then the log is not read on
 class Receiver(Protocol):
     """A connection."""
 
-    def write(self, frame: Frame) -> None:
-        """One frame, after all that is on its way."""
+    def write(self, frame: Frame, *, at_once: bool = False) -> None:
+        """One frame, after all that is on its way; `at_once`: with no other of this turn."""
 
     def deliver(self, batch: Batch) -> None:
         """Frames that others get, too."""
@@ -65,10 +65,10 @@ class Watcher:
         self.group: Group | None = None
         self.at = self.joined_at = self._bytes = 0
 
-    def tell(self, frame: Frame) -> None:
+    def tell(self, frame: Frame, *, at_once: bool = False) -> None:
         """One frame, now or when the held ones are gone."""
         if self.held is None:
-            self.receiver.write(frame)
+            self.receiver.write(frame, at_once=at_once)
         elif self._bytes + _size(frame) <= self._most:
             self._bytes += _size(frame)
             self.held.append(frame)

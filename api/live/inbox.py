@@ -70,8 +70,8 @@ class UserInbox:
             self.fold(record)
         self.kept = None
 
-    def take(self, record: Record) -> None:
-        """One record of this user, in log order."""
+    def take(self, record: Record, *, at_once: bool = False) -> None:
+        """One record of this user, in log order; `at_once`: its push waits for no others."""
         if self.kept is not None:
             self.kept.append(record)
             return
@@ -82,7 +82,7 @@ class UserInbox:
         said = {"channel": CHANNEL, "position": position, "event": self._event(change, record), "counts": self.counts}
         frame = Frame(orjson.dumps(said), position)
         for watcher in tuple(self.watchers):
-            watcher.tell(frame)
+            watcher.tell(frame, at_once=at_once)
 
     def fold(self, record: Record) -> Change | None:
         """What `apply` accepts and an inbox shows. What it refuses is a dead letter elsewhere and changes nothing."""

@@ -53,7 +53,7 @@ class LiveInboxes:
         """One record of `notices`."""
         inbox = self._users.get(record.key)
         if inbox is not None:
-            inbox.take(record)
+            inbox.take(record, at_once=self._live.few)
             if inbox.texts > TEXTS_KEPT and inbox.kept is None:
                 inbox.texts = 0
                 task = asyncio.get_running_loop().create_task(self._spare(inbox))

@@ -30,6 +30,7 @@ Take = Callable[[Record | Broken], Awaitable[None]]
 Begin = Callable[[], Awaitable[dict[Spot, int]]]
 Wanted = Callable[[str, bytes | None], bool]  # of a topic and a key
 YIELD_AFTER = 100
+FEW = 8  # records that are hardly for the same people
 EPOCH_CHECK_S = 60.0
 STUCK_S = 2.0
 SILENT_S = 5.0  # without a word from the broker, which otherwise says every 0.5 s where the log ends
@@ -71,6 +72,7 @@ class LiveLog:
         self._noted: dict[Spot, int] = {}
         self._moved = asyncio.Event()
         self._busy_since: float | None = None
+        self.few = False  # records came together with the one that is being taken
         self._anew = False
         self._follower: Follower | None = None
         self._since = 0.0  # s since 1970
@@ -203,6 +205,7 @@ class LiveLog:
 
     async def _take_all(self, spot: Spot, messages: Sequence[Message], take: Take, wanted: Wanted) -> None:
         topic = spot.topic
+        self.few = len(messages) <= FEW
         for count, message in enumerate(messages, 1):
             # What nobody here asks for is not read; but one by an unknown schema is waited for all the same.
             if not wanted(topic, message.key) and event_name(message.value):

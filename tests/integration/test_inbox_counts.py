@@ -318,7 +318,7 @@ def fresh(tx: Connection, user: str) -> dict[str, int]:
 class Reader(list[Frame]):
     """Keeps what is written."""
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame, *, at_once: bool = False) -> None:
         self.append(frame)
 
     def deliver(self, batch: Batch) -> None:

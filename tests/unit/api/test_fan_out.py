@@ -25,7 +25,7 @@ class Reader:
         self.numbers: list[int] = []
         self.slow = False
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame, *, at_once: bool = False) -> None:
         self.deliver(Batch([frame]))
 
     def deliver(self, batch: Batch) -> None:
