@@ -68,65 +68,39 @@ class Catalogue:
 
     def topics(self) -> dict[str, Topic]:
         """Topic name to topic, in the order in which they are made."""
-        spread = self.partitions
+        spread, month = self.partitions, 30 * DAY_MS
+        config, recipient = ("AlertConfigured", "AlertConfigDeleted"), ("RecipientChanged", "RecipientDeleted")
+        control = ("SilenceSet", "SilenceEnded", "TokenRevoked")
+        command = ("ConfigProposed", "RecipientProposed", "ChangeRefused")
+        entity = ("EntityChanged",)
+        request = ("AlertStarted", "AlertCommitted", "AlertMoved", "NoticeRequested", "NoticeResolved")
+        notice = (
+            "NoticeRaised",
+            "NoticeUpdated",
+            "NoticeEnded",
+            "NoticeMarked",
+            "PreferencesChanged",
+            "Due",
+            "Decided",
+        )
+        delivery = ("DeliveryRequested", "DeliveryCancelled", "DeliverySent", "DeliveryRetried", "DeliveryFailed")
+        lag = self.entity_lag_ms
         declared = [
             Topic(SCHEMAS, "fingerprint", ("SchemaPublished",), 1, compacted=True, keep_ms=0),
             Topic(DEAD_LETTERS, "as the record", (), 1),
-            Topic(
-                CONTROLS, "id", ("SilenceSet", "SilenceEnded", "TokenRevoked"), 1, compacted=True, keep_ms=30 * DAY_MS
-            ),
-            Topic(
-                COMMANDS,
-                "id of the thing",
-                ("ConfigProposed", "RecipientProposed", "ChangeRefused"),
-                1,
-                keep_ms=30 * DAY_MS,
-            ),
-            Topic(
-                ALERT_CONFIGS,
-                "config id",
-                ("AlertConfigured", "AlertConfigDeleted"),
-                1,
-                compacted=True,
-                keep_ms=30 * DAY_MS,
-            ),
-            Topic(
-                RECIPIENTS, "user id", ("RecipientChanged", "RecipientDeleted"), 1, compacted=True, keep_ms=30 * DAY_MS
-            ),
+            Topic(CONTROLS, "id", control, 1, compacted=True, keep_ms=month),
+            Topic(COMMANDS, "id of the thing", command, 1, keep_ms=month),
+            Topic(ALERT_CONFIGS, "config id", config, 1, compacted=True, keep_ms=month),
+            Topic(RECIPIENTS, "user id", recipient, 1, compacted=True, keep_ms=month),
             *(
-                Topic(
-                    entity_topic(t), "entity id", ("EntityChanged",), spread, compacted=True, keep_ms=self.entity_lag_ms
-                )
+                Topic(entity_topic(t), "entity id", entity, spread, compacted=True, keep_ms=lag)
                 for t in self.entity_types
             ),
-            Topic(
-                NOTICE_REQUESTS,
-                "alert, or subject and key",
-                ("AlertStarted", "AlertCommitted", "AlertMoved", "NoticeRequested", "NoticeResolved"),
-                spread,
-            ),
-            Topic(
-                NOTICES,
-                "user id or channel:address",
-                (
-                    "NoticeRaised",
-                    "NoticeUpdated",
-                    "NoticeEnded",
-                    "NoticeMarked",
-                    "PreferencesChanged",
-                    "Due",
-                    "Decided",
-                ),
-                spread,
-            ),
-            Topic(
-                DELIVERIES,
-                "as the Decided",
-                ("DeliveryRequested", "DeliveryCancelled", "DeliverySent", "DeliveryRetried", "DeliveryFailed"),
-                spread,
-            ),
+            Topic(NOTICE_REQUESTS, "alert, or subject and key", request, spread),
+            Topic(NOTICES, "user id or channel:address", notice, spread),
+            Topic(DELIVERIES, "as the Decided", delivery, spread),
             Topic(ALERT_CHECKPOINTS, "alert/shard/part", ("AlertCheckpointed",), 1, compacted=True, keep_ms=0),
-            Topic(ALERT_REPORTS, "alert/shard", ("AlertReported",), 1, keep_ms=30 * DAY_MS),
+            Topic(ALERT_REPORTS, "alert/shard", ("AlertReported",), 1, keep_ms=month),
         ]
         return {t.name: t for t in declared}
 
