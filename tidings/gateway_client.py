@@ -37,18 +37,15 @@ class GatewayClient:
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """The answer's JSON, null where there is none. Refused, Unreachable."""
         sent = json.dumps(body) if body is not None else None
-        kept = self._connection is not None
-        try:
-            return self._once(method, path, sent, headers or {})
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            if not kept:
-                raise Unreachable(f"no gateway answers at {self._url}: {str(error) or type(error).__name__}") from error
-        try:  # a kept connection may have been closed at the other end since
-            return self._once(method, path, sent, headers or {})
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unreachable(f"no gateway answers at {self._url}: {str(error) or type(error).__name__}") from error
+        while True:
+            kept = self._connection is not None
+            try:
+                return self._once(method, path, sent, headers or {})
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if not kept:  # one that was kept may have been closed at the other end since
+                    why = str(error) or type(error).__name__
+                    raise Unreachable(f"no gateway answers at {self._url}: {why}") from error
 
     def close(self) -> None:
         """Give the connection up; the next call opens another."""

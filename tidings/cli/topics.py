@@ -42,8 +42,8 @@ def apply_(data: Path) -> None:
 def list_(data: Path) -> None:
     """Every topic of the catalogue, and whether the cluster has it as declared. Changes nothing."""
     with in_one_line():
-        for finding, present in _findings(data):
-            state = "missing" if not present else f"differs: {_drift(finding)}" if finding.drift else "as declared"
+        for finding in _findings(data):
+            state = "missing" if finding.made else f"differs: {_drift(finding)}" if finding.drift else "as declared"
             click.echo(f"{_shape(finding.topic):70} {state}")
 
 
@@ -53,24 +53,23 @@ def list_(data: Path) -> None:
 def show(name: str, data: Path) -> None:
     """One topic: its key, its events, its settings, and what differs on the cluster."""
     with in_one_line():
-        found = {finding.topic.name: (finding, present) for finding, present in _findings(data)}
+        found = {finding.topic.name: finding for finding in _findings(data)}
         if name not in found:
             raise Wrong(f"the catalogue has no topic {name!r}: it has {', '.join(found)}")
-        finding, present = found[name]
-        topic = finding.topic
+        finding, topic = found[name], found[name].topic
         click.echo(_shape(topic))
         click.echo(f"key: {topic.key}")
         click.echo(f"events: {', '.join(topic.events) or 'whatever could not be taken, as it was'}")
         for setting, value in topic.config.items():
             click.echo(f"  {setting} = {value}")
-        click.echo(f"on the cluster: {'missing' if not present else _drift(finding) or 'as declared'}")
+        click.echo(f"on the cluster: {'missing' if finding.made else _drift(finding) or 'as declared'}")
 
 
-def _findings(data: Path) -> list[tuple[Finding, bool]]:
+def _findings(data: Path) -> list[Finding]:
     settings = kafka_settings(data)
     from topics import provision  # noqa: PLC0415 - loads a Kafka client
 
-    return [(f, not f.made) for f in provision.apply(settings.cluster, settings.catalogue, change=False)]
+    return provision.apply(settings.cluster, settings.catalogue, change=False)
 
 
 def _shape(topic: Topic) -> str:
