@@ -135,6 +135,6 @@ def valid(model: type[M], value: object) -> M:
 def first_fault(error: ValidationError) -> str:
     """The first thing wrong, for people, without the value given."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
+    place = ".".join(str(part) for part in fault["loc"])[:200]
     text = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {text}" if place else text

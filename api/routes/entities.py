@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.access.tokens import Identity, is_id
+from api.access.tokens import Identity
 from api.documents.answers import Batch, EntityPage, OneEntity, Written
 from api.documents.operations import (
     AT_LEAST,
@@ -45,31 +45,43 @@ from api.http.requests import (
 from api.live.entities import LiveEntities
 from api.live.filters import Filter, both, requested
 from api.live.frames import quoted
-from api.problems import Problem, too_large
+from api.problems import Problem, too_large, valid
 from api.proposals import stamp
+from api.routes.silences import Id
 from api.sending import begin, landed, put
 from topics.catalogue import entity_topic
 from topics.events import EntityChanged
 from topics.json_text import compact, members
 from topics.produce import Placed
 
-OPS = ("created", "updated", "deleted")
 AT_ONCE = 500
 MANY, ONE = "/v1/entities/{type}", "/v1/entities/{type}/{id:path}"
 READ, WRITE = "entities:read:{type}", "entities:write:{type}"
 FILTER = Param("filter", "A filter as JSON, as live subscriptions take it.")
-LARGEST_VERSION = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change as it was sent; `body` is its JSON text."""
+def _ms(given: object) -> int:
+    """RFC 3339, or milliseconds since 1970."""
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 253_402_300_800_000:
+        return given
+    try:
+        found = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValueError("a time as in RFC 3339, or milliseconds since 1970")
+    return max(0, int(found.timestamp() * 1000))
 
-    id: str
-    op: str
-    body: str | None
-    version: int | None = None
-    at: int | None = None
+
+class Change(BaseModel):
+    """One change as it was sent."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Id
+    op: Literal["created", "updated", "deleted"] = "updated"
+    body: Any = None
+    version: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    at: Annotated[int, BeforeValidator(_ms)] | None = None
 
 
 # ---- reading
@@ -147,18 +159,18 @@ async def _put(request: Request) -> Response:
     live = _served(request, caller(request), "write")
     text = await body_text(request, "entity_body", "An entity's body")
     json_object(text)
-    return await _accepted(request, live.entity_type, Change(path_id(request), "updated", compact(text)))
+    return await _accepted(request, live.entity_type, Change(id=path_id(request)), compact(text))
 
 
 @Operation("DELETE", ONE, "An entity is gone", {202: Written}, scope=WRITE, problems=(*SENDS, "unknown_entity_type"))
 async def _delete(request: Request) -> Response:
     live = _served(request, caller(request), "write")
-    return await _accepted(request, live.entity_type, Change(path_id(request), "deleted", None))
+    return await _accepted(request, live.entity_type, Change(id=path_id(request), op="deleted"), None)
 
 
-async def _accepted(request: Request, entity_type: str, change: Change) -> Response:
+async def _accepted(request: Request, entity_type: str, change: Change, body: str | None) -> Response:
     gateway, topic = gateway_of(request), entity_topic(entity_type)
-    event = _event(gateway, entity_type, change)
+    event = _event(gateway, entity_type, change, body)
     placed = await put(gateway, topic, change.id, event)
     return JSONResponse({"event_id": event.event_id, "position": gateway.position_after(placed)}, 202)
 
@@ -197,8 +209,9 @@ async def _batch(request: Request) -> Response:
         waiting: list[Coroutine[Any, Any, dict[str, Any]]] = []
         for index, line in enumerate(given[start : start + AT_ONCE], start):
             try:
-                change = _change(line, gateway.settings.limits.entity_body)
-                event = _event(gateway, live.entity_type, change)
+                change = valid(Change, json_object(line))
+                body = _body(change, line, gateway.settings.limits.entity_body)
+                event = _event(gateway, live.entity_type, change, body)
                 waiting.append(answered(index, event, await begin(gateway, topic, change.id, event)))
             except Problem as problem:
                 waiting.append(at_once(refused(index, problem)))
@@ -206,7 +219,7 @@ async def _batch(request: Request) -> Response:
     return answer(results, **({"position": gateway.live.token(topic, reached)} if reached else {}))
 
 
-def _event(gateway: Gateway, entity_type: str, change: Change) -> EntityChanged:
+def _event(gateway: Gateway, entity_type: str, change: Change, body: str | None) -> EntityChanged:
     return EntityChanged(
         **stamp(gateway),
         entity_type=entity_type,
@@ -214,47 +227,20 @@ def _event(gateway: Gateway, entity_type: str, change: Change) -> EntityChanged:
         op=change.op,
         version=change.version,
         at=change.at,
-        body=None if change.body is None else change.body.encode(),
+        body=None if body is None else body.encode(),
     )
 
 
-def _change(line: str, limit: int) -> Change:
-    """One NDJSON line. Problem."""
-    value = json_object(line)
-    if unknown := sorted(set(value) - {"id", "op", "body", "version", "at"}):
-        raise Problem("bad_field", f"unknown member {unknown[0][:100]!r}")
-    entity_id, op, version = value.get("id"), value.get("op", "updated"), value.get("version")
-    if not isinstance(entity_id, str) or not is_id(entity_id):
-        raise Problem("bad_field", "id: a text of 1 to 200 characters without control characters")
-    if op not in OPS:
-        raise Problem("bad_field", f"op: one of {', '.join(OPS)}")
-    if version is not None and (
-        isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION
-    ):
-        raise Problem("bad_field", "version: a whole number, not negative")
-    body = members(line).get("body")
-    if op == "deleted":
-        return Change(entity_id, op, None, version, _at(value.get("at")))
-    if not isinstance(value.get("body"), dict) or body is None:
+def _body(change: Change, line: str, limit: int) -> str | None:
+    """The text of the body in an NDJSON line; null for a deletion. Problem."""
+    if change.op == "deleted":
+        return None
+    if not isinstance(change.body, dict):
         raise Problem("bad_field", "body: a JSON object")
+    body = members(line)["body"]
     if len(body.encode()) > limit:
         raise too_large("entity_body", limit, "An entity's body")
-    return Change(entity_id, op, compact(body), version, _at(value.get("at")))
-
-
-def _at(given: Any) -> int | None:
-    """RFC 3339, or milliseconds since 1970."""
-    if given is None:
-        return None
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 253_402_300_800_000:
-        return given
-    try:
-        found = datetime.fromisoformat(given) if isinstance(given, str) else None
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise Problem("bad_field", "at: a time as in RFC 3339, or milliseconds since 1970")
-    return max(0, int(found.timestamp() * 1000))
+    return compact(body)
 
 
 def _served(request: Request, identity: Identity, right: str) -> LiveEntities:
