@@ -97,8 +97,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._door.open(self)
 
     def _should_upgrade(self) -> bool:
-        """Elsewhere nothing else is spoken, and who offers it is answered as if not (RFC 9110, 7.8)."""
-        return self.url.partition(b"?")[0] == websocket.PATH and super()._should_upgrade()
+        """Elsewhere nothing else is spoken, and who offers it is answered as if not (RFC 9110, 7.8); so is who waits for
+        an answer, which belongs to this protocol.
+        """
+        return self.url.partition(b"?")[0] == websocket.PATH and _over(self.cycle) and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """One request goes to the application."""

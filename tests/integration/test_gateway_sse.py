@@ -146,6 +146,26 @@ async def told_to_leave(door: Door) -> int:
         return (await http.get("/v1/sse?channel=inbox")).status_code
 
 
+async def test_a_handshake_behind_a_running_stream_is_none_and_the_stream_ends_with_its_client(site: Site) -> None:
+    async with site.gateway() as door, door.http() as http:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+        head = b"Host: x\r\nAuthorization: Bearer %b\r\n" % door.token("two").encode()
+        writer.write(b"GET /v1/sse?channel=entities/vm HTTP/1.1\r\n" + head + b"\r\n")
+        gateway = door.server.gateway
+        await door.until(lambda: len(gateway.connections) == 1)
+        await reader.readuntil(b'"ok"')
+        writer.write(
+            b"GET /v1/ws HTTP/1.1\r\n" + head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        async with door.socket() as other:  # whatever came before was looked at
+            await other.ask(subscribe={"channel": "entities/vm"})
+            assert len(gateway.connections) == 2
+        writer.transport.abort()
+        await put(http, "a", text="so that it is written to")
+        await door.until(lambda: not gateway.connections)
+
+
 async def test_a_stream_that_nobody_reads_is_ended_and_costs_the_others_nothing(site: Site) -> None:
     async with (
         site.gateway(limits=Limits(write_buffer=100_000)) as door,
