@@ -97,9 +97,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._door.open(self)
 
     def _should_upgrade(self) -> bool:
-        """Elsewhere nothing else is spoken, and who offers it is answered as if not (RFC 9110, 7.8); so is who waits for
-        an answer, which belongs to this protocol.
-        """
+        """Elsewhere, or behind an answer under way, who offers it is answered as if not (RFC 9110, 7.8)."""
         return self.url.partition(b"?")[0] == websocket.PATH and _over(self.cycle) and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
