@@ -5,9 +5,9 @@ MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
 .PHONY: help setup up test bench chaos faults fuzz lint lock clean
 
-# The first interpreter that is new enough; give PYTHON=… to choose another one.
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done || true)
+# Give PYTHON=… to choose an interpreter; scripts/prerequisites chooses one otherwise.
+PYTHON ?=
+export PYTHON
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -60,8 +60,8 @@ UV ?= uv
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 $(BIN)/python:
-	@PYTHON="$(PYTHON)" scripts/prerequisites run
-	@PYTHON="$(PYTHON)"; "$${PYTHON:-python3}" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@scripts/prerequisites run
+	@"$$(scripts/prerequisites python)" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes -r requirements.lock
