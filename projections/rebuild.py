@@ -64,30 +64,33 @@ async def rebuild(
     """
     begun = time.monotonic()
     with beside(database) as shadow:
-        async with reading(cluster, catalogue, WAIT_MS) as reader:
-            work = _Rebuild(cluster, reader, catalogue, shadow, tell, projections)
+        async with reading(cluster, catalogue, WAIT_MS) as reader, reading(cluster, catalogue) as looks:
+            work = _Rebuild(cluster, reader, looks, catalogue, shadow, tell, projections)
             try:
                 await work.read_it_all(in_shares=True)
             except NotApart as why:
                 log.warning("folding in one process reason=%r", str(why))
                 shadow.empty()
-                work = _Rebuild(cluster, reader, catalogue, shadow, tell, projections)
+                work = _Rebuild(cluster, reader, looks, catalogue, shadow, tell, projections)
                 await work.read_it_all(in_shares=False)
             stood_s = await work.swap()
     return Rebuilt(work.done, time.monotonic() - begun, stood_s)
 
 
 class _Rebuild:
+    """`looks` is never sent to a part of the log: it would have to learn who leads the rest anew, 0.1 s a topic."""
+
     def __init__(
         self,
         cluster: Cluster,
         reader: LogReader,
+        looks: LogReader,
         catalogue: Catalogue,
         shadow: Shadow,
         tell: Callable[[Progress], None],
         projections: Sequence[str],
     ) -> None:
-        self._cluster, self._reader, self._catalogue = cluster, reader, catalogue
+        self._cluster, self._reader, self._looks, self._catalogue = cluster, reader, looks, catalogue
         self._shadow, self._tell = shadow, tell
         self._only = frozenset(projections)
         wanted = [t for t in folded_topics(catalogue) if not self._only or _projection(t) in self._only]
@@ -100,7 +103,7 @@ class _Rebuild:
         """Fold the log as it stands, and what came meanwhile, until only a little is missing. NotApart."""
         self._refold.rows_of = self._shadow.begin()
         self._shadow.keep_crashes()
-        epochs, starts = await opened(self._reader, self._spots)
+        epochs, starts = await opened(self._looks, self._spots)
         self._refold.begin(epochs, starts_of(self._catalogue, self._spots, starts))
         if in_shares:
             await self._read_in_shares(await self._until())
@@ -168,7 +171,7 @@ class _Rebuild:
 
     async def _until(self) -> dict[Spot, int]:
         """To the ends of the log; but not beyond the live rows where some of them stay, so that all hold together."""
-        ends = await self._reader.ends(self._spots)
+        ends = await self._looks.ends(self._spots)
         if not self._only:
             return ends
         with fenced(self._shadow.live) as fence:
@@ -176,14 +179,14 @@ class _Rebuild:
 
     async def _as_far_as(self, fence: Fence) -> dict[Spot, int]:
         """Where the live rows are, on this log."""
-        ends = await self._reader.ends(self._spots)
+        ends = await self._looks.ends(self._spots)
         ours = {s: p for s, p in fence.at.items() if s in ends and p.next <= ends[s] and p.epoch == self._epochs[s]}
         if self._only and (fence.stamp != STAMP or any(s not in ours for s in self._spots)):
             raise CannotRebuild("the rows are of another log or of another version: rebuild all of them")
         return {s: p.next for s, p in ours.items()}
 
     async def _same_log(self) -> None:
-        for spot, now in (await self._reader.epoch(self._spots)).items():
+        for spot, now in (await self._looks.epoch(self._spots)).items():
             if now and self._epochs[spot] and now != self._epochs[spot]:
                 raise CannotRebuild(f"{spot.topic} was made anew meanwhile: run it again")
 

@@ -22,7 +22,7 @@ from topics.codec import UnknownSchema
 from topics.events import Record
 from topics.fetch import Item, LogReader, Spot, to_item
 
-BATCH, BATCH_BYTES = 10_000, 16 << 20
+BATCH, BATCH_BYTES = 20_000, 16 << 20
 WAIT_MS = 10  # for what is not there: the next topic would have to wait as long
 Told = Callable[[str, int], None]
 

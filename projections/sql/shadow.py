@@ -55,7 +55,7 @@ QUICKLY: tuple[str, ...] = (
     "PRAGMA journal_mode=MEMORY",
     "PRAGMA synchronous=OFF",
     "PRAGMA temp_store=MEMORY",
-    "PRAGMA cache_size=-131072",
+    "PRAGMA cache_size=-32768",
 )
 
 
