@@ -58,6 +58,7 @@ class Connection:
         "_deadline",
         "_drained",
         "_limits",
+        "_loop",
         "_metrics",
         "_overdue",
         "_paused",
@@ -87,7 +88,8 @@ class Connection:
         self._waiting = 0  # bytes in the backlog
         self._drained: asyncio.Event | None = None
         self._deadline, self._overdue = math.inf, ""
-        self._probe_at = self.look_at = asyncio.get_running_loop().time() + limits.ping_interval
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call
+        self._probe_at = self.look_at = self._loop.time() + limits.ping_interval
         transport.set_write_buffer_limits(0)  # so the transport says at once that the socket takes no more
 
     # ---- what goes out
@@ -101,7 +103,7 @@ class Connection:
         for subscription in self.subscriptions.values():
             subscription.watcher.catch_up()
         if not self._corked and not at_once:
-            asyncio.get_running_loop().call_soon(self._uncork)
+            self._loop.call_soon(self._uncork)
         data = self.bytes_of(frame)
         self._corked.append(data)
         self._corked_bytes += len(data)
@@ -267,7 +269,7 @@ class Connection:
         self._corked = []
         for channel in list(self.subscriptions):
             self.unwatch(channel)
-        self._deadline = self.look_at = asyncio.get_running_loop().time() + seconds
+        self._deadline = self.look_at = self._loop.time() + seconds
         if self._drained is not None:
             self._drained.set()
             self._drained = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -96,9 +97,9 @@ class Intake:
 
     def say(self, raised: Sequence[NoticeRaised], answer: Answer) -> None:
         """Put notices on the log, from which this gateway reads them, too. `answer` is called once."""
-        loop, gateway = asyncio.get_running_loop(), self._gateway
+        gateway, give_up = self._gateway, time.monotonic() + SEND_S
         values = [encode(e) for e in raised]
-        errand = _Errand({e.user: e.notice_id for e in raised if e.inbox}, len(values), loop.time() + SEND_S, answer)
+        errand = _Errand({e.user: e.notice_id for e in raised if e.inbox}, len(values), give_up, answer)
         watches, partitions = gateway.inboxes.watches, gateway.live.partitions(NOTICES)
         for event, value in zip(raised, values, strict=True):
             key = event.user.encode()
@@ -108,7 +109,7 @@ class Intake:
         self._begin()
         self._open.append(errand)
         if self._looks is None:
-            self._looks = loop.call_later(LOOK_ROUND_S, self._look_round)
+            self._looks = asyncio.get_running_loop().call_later(LOOK_ROUND_S, self._look_round)
 
     def stop(self) -> None:
         """Nothing is sent any longer."""
@@ -201,13 +202,15 @@ class Intake:
 
     def _look_round(self) -> None:
         """Nobody is left without an answer for long."""
-        loop = asyncio.get_running_loop()
-        while self._open and (self._open[0].answer is None or self._open[0].give_up <= loop.time()):
+        now = time.monotonic()
+        while self._open and (self._open[0].answer is None or self._open[0].give_up <= now):
             if (errand := self._open.popleft()).answer is not None:
                 errand.end(Problem("log_away"))
         left = {p: [w for w in waiting if w[1].answer is not None] for p, waiting in self._waiting.items()}
         self._waiting = defaultdict(list, {p: waiting for p, waiting in left.items() if waiting})
-        self._looks = loop.call_later(LOOK_ROUND_S, self._look_round) if self._open else None
+        self._looks = None
+        if self._open:
+            self._looks = asyncio.get_running_loop().call_later(LOOK_ROUND_S, self._look_round)
 
 
 def _problem(error: Exception) -> Problem:
